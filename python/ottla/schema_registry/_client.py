@@ -7,14 +7,14 @@ import ssl
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Any, Final, Literal, Self, TypeAlias, cast
 from urllib.parse import quote
 
 from ottla._errors import ConfigError
 from ottla.schema_registry._cache import Cache
 from ottla.schema_registry._errors import InvalidSchemaError, RegistryError
 from ottla.schema_registry._http import Auth, Transport
-from ottla.schema_registry._schema import Reference, Registered, Schema, _SchemaType
+from ottla.schema_registry._schema import Reference, Registered, Schema
 
 MAX_REFERENCES: Final = 1_000
 """Schemas that a schema may need, all of them counted once. It is what a registry says, and a wrong one must come to an end."""
@@ -264,7 +264,7 @@ def _schema(answer: Mapping[str, Any]) -> Schema:
         if not isinstance(name, str) or not isinstance(subject, str):
             raise _strange("references with a name and a subject")
         references.append(Reference(name, subject, _int(one, "version")))
-    return Schema(text, cast("_SchemaType", kind), tuple(references))
+    return Schema(text, cast('Literal["AVRO", "JSON", "PROTOBUF"]', kind), tuple(references))
 
 
 def _body(schema: Schema) -> dict[str, object]:

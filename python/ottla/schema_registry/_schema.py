@@ -8,8 +8,6 @@ from typing import Literal, NamedTuple, TypeAlias
 from ottla._errors import ConfigError
 from ottla.serde._hooks import Context
 
-_SchemaType: TypeAlias = Literal["AVRO", "JSON", "PROTOBUF"]
-
 
 class Reference(NamedTuple):
     """Another schema that a schema needs."""
@@ -24,7 +22,7 @@ class Schema(NamedTuple):
     """A schema by its text."""
 
     text: str
-    type: _SchemaType = "AVRO"
+    type: Literal["AVRO", "JSON", "PROTOBUF"] = "AVRO"
     references: tuple[Reference, ...] = ()
 
 

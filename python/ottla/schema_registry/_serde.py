@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from ottla._errors import ConfigError, Error
 from ottla.schema_registry._cache import Cache
 from ottla.schema_registry._client import RegistryClient
 from ottla.schema_registry._errors import InvalidSchemaError, SchemaNotFoundError
-from ottla.schema_registry._schema import Schema, _SchemaType, SubjectName
+from ottla.schema_registry._schema import Schema, SubjectName
 from ottla.schema_registry._wire import HEADER, header, parse_header
 from ottla.serde._errors import DecodeError, SerializeError
 from ottla.serde._hooks import Context, Deserializer, Serializer
@@ -24,7 +24,7 @@ class RegistrySerializer(Serializer[_T], Generic[_T, _P]):
     _P is a schema made ready for use.
     """
 
-    _type: _SchemaType
+    _type: Literal["AVRO", "JSON", "PROTOBUF"]
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class RegistryDeserializer(Deserializer[_T], Generic[_T, _P]):
     _P is a schema made ready for use.
     """
 
-    _type: _SchemaType
+    _type: Literal["AVRO", "JSON", "PROTOBUF"]
 
     def __init__(self, registry: RegistryClient | None, *, format: str | None = None) -> None:
         self._registry = registry

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 try:
     import fastavro
@@ -22,7 +22,7 @@ except ImportError as _error:
 from ottla.schema_registry._avro_walk import Walk, check_depth
 from ottla.schema_registry._client import RegistryClient
 from ottla.schema_registry._errors import InvalidSchemaError
-from ottla.schema_registry._schema import Reference, Schema, _SchemaType, SubjectName, topic_name
+from ottla.schema_registry._schema import Reference, Schema, SubjectName, topic_name
 from ottla.schema_registry._serde import RegistryDeserializer, RegistrySerializer, converted
 from ottla.serde._errors import DecodeError, SerializeError
 from ottla.serde._hooks import Context
@@ -99,7 +99,7 @@ class AvroSerializer(RegistrySerializer[_T, _Parsed]):
     Raises InvalidSchemaError, if fastavro cannot parse the schema.
     """
 
-    _type: _SchemaType = "AVRO"
+    _type: Literal["AVRO", "JSON", "PROTOBUF"] = "AVRO"
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class AvroDeserializer(RegistryDeserializer[_T, _Parsed]):
     Raises InvalidSchemaError, if fastavro cannot parse the schema.
     """
 
-    _type: _SchemaType = "AVRO"
+    _type: Literal["AVRO", "JSON", "PROTOBUF"] = "AVRO"
 
     def __init__(
         self,

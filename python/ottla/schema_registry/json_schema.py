@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 try:
     import jsonschema
@@ -24,7 +24,7 @@ except ImportError as _error:
 from ottla.schema_registry._avro_walk import check_depth
 from ottla.schema_registry._client import RegistryClient
 from ottla.schema_registry._errors import InvalidSchemaError
-from ottla.schema_registry._schema import Reference, Schema, _SchemaType, SubjectName, topic_name
+from ottla.schema_registry._schema import Reference, Schema, SubjectName, topic_name
 from ottla.schema_registry._serde import RegistryDeserializer, RegistrySerializer, converted
 from ottla.schema_registry._wire import parse_header
 from ottla.serde._errors import DecodeError, SerializeError
@@ -127,7 +127,7 @@ class JsonSchemaSerializer(RegistrySerializer[_T, _Validator]):
     Raises InvalidSchemaError, if the schema is none.
     """
 
-    _type: _SchemaType = "JSON"
+    _type: Literal["AVRO", "JSON", "PROTOBUF"] = "JSON"
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class JsonSchemaDeserializer(RegistryDeserializer[_T, _Validator | None]):
     Raises InvalidSchemaError, if the schema is none.
     """
 
-    _type: _SchemaType = "JSON"
+    _type: Literal["AVRO", "JSON", "PROTOBUF"] = "JSON"
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 try:
     from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
@@ -22,7 +22,7 @@ except ImportError as _error:
 from ottla._errors import ConfigError
 from ottla.schema_registry._client import MAX_DEPTH, RegistryClient
 from ottla.schema_registry._errors import InvalidSchemaError
-from ottla.schema_registry._schema import Reference, Schema, _SchemaType, SubjectName, topic_name
+from ottla.schema_registry._schema import Reference, Schema, SubjectName, topic_name
 from ottla.schema_registry._serde import RegistryDeserializer, RegistrySerializer
 from ottla.schema_registry._wire import HEADER, message_indexes, parse_header, parse_message_indexes
 from ottla.serde._errors import DecodeError, SerializeError
@@ -74,7 +74,7 @@ class ProtobufSerializer(RegistrySerializer[_M, bytes], Generic[_M]):
     normalize: whether the registry compares what schemas mean instead of what they look like.
     """
 
-    _type: _SchemaType = "PROTOBUF"
+    _type: Literal["AVRO", "JSON", "PROTOBUF"] = "PROTOBUF"
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class ProtobufDeserializer(RegistryDeserializer[_M, _Messages], Generic[_M]):
     Raises ConfigError for several classes without a registry.
     """
 
-    _type: _SchemaType = "PROTOBUF"
+    _type: Literal["AVRO", "JSON", "PROTOBUF"] = "PROTOBUF"
 
     def __init__(self, messages: type[_M] | Sequence[type[_M]], registry: RegistryClient | None = None) -> None:
         super().__init__(registry, format="serialized")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ottla._errors import Error
 
 if TYPE_CHECKING:
     from ottla._ottla import Record
-    from ottla.serde._hooks import Context, _Field
+    from ottla.serde._hooks import Context
 
 
 class WouldWait(Exception):
@@ -20,7 +20,7 @@ class SerializeError(Error, ValueError):
 
     topic: str
     """Where the record was to go."""
-    field: _Field
+    field: Literal["key", "value"]
     """What cannot be serialized of it."""
     path: str | None
     """Which part of it, if the serializer knows: "address.city"."""
@@ -58,7 +58,7 @@ class DecodeError(Error, ValueError):
     topic: str
     partition: int
     offset: int
-    field: _Field
+    field: Literal["key", "value"]
     """What of it."""
     path: str | None
     """Which part of it does not agree with its schema, if that is why."""
@@ -82,7 +82,7 @@ class DecodeError(Error, ValueError):
             raise AttributeError("a copy of a DecodeError has no record; it has topic, partition and offset")
         return self._record
 
-    def place(self, record: Record, field: _Field) -> None:
+    def place(self, record: Record, field: Literal["key", "value"]) -> None:
         """Says which record it is of."""
         self._record = record
         self.topic, self.partition, self.offset, self.field = record.topic, record.partition, record.offset, field

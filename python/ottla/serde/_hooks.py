@@ -11,14 +11,12 @@ from ottla.serde._errors import SerializeError, WouldWait
 
 _T = TypeVar("_T")
 
-_Field: TypeAlias = Literal["key", "value"]
-
 
 class Context(NamedTuple):
     """Where a key or value goes, or comes from."""
 
     topic: str
-    field: _Field
+    field: Literal["key", "value"]
     headers: Sequence[tuple[str | bytes, Buffer | None]] = ()
     """The headers of the record, to be looked at."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, SupportsIndex, TypeVar, cast, overload
+from typing import Any, Generic, Literal, SupportsIndex, TypeVar, cast, overload
 
 from ottla._errors import Error
 from ottla._ottla import Batch, Record
 from ottla.serde._errors import DecodeError, WouldWait
-from ottla.serde._hooks import Context, Deserializer, _Field
+from ottla.serde._hooks import Context, Deserializer
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -17,7 +17,7 @@ UNKNOWN: Any = object()
 """In place of what was not decoded yet."""
 
 
-def decoded(hook: Deserializer[_V] | None, record: Record, field: _Field, *, at_once: bool = False) -> _V | None:
+def decoded(hook: Deserializer[_V] | None, record: Record, field: Literal["key", "value"], *, at_once: bool = False) -> _V | None:
     """What a key or a value of a record says.
 
     Raises DecodeError, WouldWait with `at_once`, and whatever ottla.Error the deserializer has.
