@@ -227,6 +227,14 @@ pub(crate) const STAGES: &[Stage] = &[
                 ..CHECK
             },
             Step {
+                name: "examples do what they are for",
+                run: Run::Command("{go} test -json -race -count=1 -timeout=5m ./..."),
+                count: Count::GoJson,
+                dir: "examples/go",
+                env: GO_ENV,
+                ..CHECK
+            },
+            Step {
                 name: "go get into an empty module",
                 run: Run::Own(run_empty_module),
                 needs: &[Need::Go],
