@@ -37,6 +37,8 @@ type Client struct {
 	tags atomic.Uint64
 	// unlog ends the use of the logger.
 	unlog func()
+	// tokens is the token provider: who asks it keeps nothing of it.
+	tokens any
 	// abandoned is what happens when nobody refers to it any more, and it was not closed.
 	abandoned runtime.Cleanup
 
@@ -109,6 +111,7 @@ func NewClientContext(ctx context.Context, options ...ClientOption) (*Client, er
 		unlog()
 		return nil, err
 	}
+	c.tokens = settings.tokens
 	limit := settings.connectTimeout + connectGrace
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no broker was reached in %v", limit))
 	defer cancel()

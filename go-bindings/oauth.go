@@ -105,6 +105,7 @@ func OAuth(source TokenSource, options ...OAuthOption) ClientOption {
 			}
 		}
 		s.ClientOptions.SASL = &capi.SASLOptions{Mechanism: capi.OAuthBearer, OAuth: &made}
+		s.tokens = made.Kept
 		return nil
 	})
 }
@@ -236,15 +237,17 @@ func TokenFile(path string) TokenSource {
 // TokenProvider is a program's own way to get tokens. It is called on a goroutine of its own, by one caller at a time; the
 // context ends after 10 s, and when nobody wants the token any more. Its error is told to who waits, as ErrCredentials, and so must
 // not tell secrets; it is called again after a while. What it gives is used by all connections of all clients that are
-// made with the same TokenProvider, and it is called again at 50 to 80 % of the token's life.
+// made with the same TokenProvider, and it is called again at 50 to 80 % of the token's life; at 10 to 80 % of that of the first
+// one, and of one that came after a failure.
 //
-// It is kept for as long as anybody uses it.
+// It is kept by its clients and by what TokenProvider returns, and may itself keep these.
 func TokenProvider(provider func(context.Context) (Token, error)) TokenSource {
 	p := &tokenProvider{call: provider}
 	return tokenSource(func(o *capi.OAuthOptions) (err error) {
 		if provider == nil {
 			return misconfigured("TokenProvider needs a function")
 		}
+		o.Kept = p
 		o.Provider, err = p.open()
 		return err
 	})

@@ -287,3 +287,65 @@ func TestATokenProviderIsForgottenWithItsClients(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// vault gives tokens, and keeps what asks it.
+type vault struct {
+	source ottla.TokenSource
+	client *ottla.Client
+}
+
+func (v *vault) token(context.Context) (ottla.Token, error) {
+	if v.source == nil {
+		return ottla.Token{}, errors.New("it is not ready")
+	}
+	return ottla.Token{Text: "a.b.c"}, nil
+}
+
+func TestATokenProviderThatKeepsItsClientIsForgotten(t *testing.T) {
+	ottla.Limit(t)
+	broker := bearers(t)
+	before := ottla.TokenProviders()
+	for _, closes := range []bool{true, false} {
+		func() {
+			v := &vault{}
+			v.source = ottla.TokenProvider(v.token)
+			var err error
+			v.client, err = ottla.NewClient(ottla.Brokers(broker.Bootstrap()), ottla.OAuth(v.source), ottla.Logger(nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ottla.TokenProviders() <= before {
+				t.Error("nobody knows it")
+			}
+			inAndOut(t, v.client)
+			if closes {
+				if err := v.client.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+		for ottla.TokenProviders() > before {
+			runtime.GC()
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+func TestATokenProviderIsKeptByItsClient(t *testing.T) {
+	ottla.Limit(t)
+	broker := bearers(t)
+	const life = 2 * time.Second
+	var asked atomic.Int64
+	client := func() *ottla.Client {
+		return broker.Client(ottla.OAuth(ottla.TokenProvider(func(context.Context) (ottla.Token, error) {
+			token := fmt.Sprintf("t.%d", asked.Add(1))
+			broker.AddToken(token, "alice", life)
+			return ottla.Token{Text: token, Expires: time.Now().Add(life)}, nil
+		})))
+	}()
+	producer := producerOf(t, client)
+	for asked.Load() < 3 {
+		runtime.GC()
+		deliver(t, producer, ottla.Record{Topic: "t", Value: []byte("x")})
+	}
+}

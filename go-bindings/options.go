@@ -26,6 +26,8 @@ type clientSettings struct {
 	// logger is nil for slog.Default, from warnings on; quiet: none.
 	logger *slog.Logger
 	quiet  bool
+	// tokens is what the client keeps of its token provider.
+	tokens any
 }
 
 type producerSettings struct {

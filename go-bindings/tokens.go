@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
 )
@@ -15,21 +16,23 @@ import (
 // tokens has the functions of the process's token providers called. One goroutine takes requests out, and each has one of its own;
 // a provider has one request at a time.
 type tokens struct {
-	mu        sync.Mutex
-	requests  *capi.TokenRequests
-	last      uint64
-	providers map[uint64]func(context.Context) (Token, error)
+	mu       sync.Mutex
+	requests *capi.TokenRequests
+	last     uint64
+	// providers are kept by their clients and sources, not here: a function may be of something that keeps these, and all of it
+	// would be kept for ever.
+	providers map[uint64]weak.Pointer[tokenProvider]
 	// working are the requests that functions are at work on, by their ids.
 	working map[uint64]context.CancelCauseFunc
 }
 
 var processTokens = tokens{
-	providers: map[uint64]func(context.Context) (Token, error){},
+	providers: map[uint64]weak.Pointer[tokenProvider]{},
 	working:   map[uint64]context.CancelCauseFunc{},
 }
 
 // tokenProvider is one that the library knows once a client is made with it. It stays the same for all of them, so that
-// they share their connections.
+// they share their connections, and each of them keeps it.
 type tokenProvider struct {
 	call func(context.Context) (Token, error)
 	mu   sync.Mutex
@@ -40,7 +43,7 @@ func (p *tokenProvider) open() (*capi.TokenProvider, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.api == nil {
-		api, err := processTokens.provider(p.call)
+		api, err := processTokens.provider(p)
 		if err != nil {
 			return nil, err
 		}
@@ -49,7 +52,7 @@ func (p *tokenProvider) open() (*capi.TokenProvider, error) {
 	return p.api, nil
 }
 
-func (t *tokens) provider(call func(context.Context) (Token, error)) (*capi.TokenProvider, error) {
+func (t *tokens) provider(p *tokenProvider) (*capi.TokenProvider, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.requests == nil {
@@ -71,7 +74,7 @@ func (t *tokens) provider(call func(context.Context) (Token, error)) (*capi.Toke
 		return nil, failed(failure)
 	}
 	// It is forgotten when the library says that nobody uses it.
-	t.providers[t.last] = call
+	t.providers[t.last] = weak.Make(p)
 	return api, nil
 }
 
@@ -105,13 +108,13 @@ func (t *tokens) take(request *capi.TokenRequest) {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		ctx, stop := context.WithTimeoutCause(ctx, limit, errors.New("the token is wanted no longer"))
 		t.working[request.ID] = cancel
-		go t.answer(ctx, func() { stop(); cancel(nil) }, request, t.providers[request.Tag])
+		go t.answer(ctx, func() { stop(); cancel(nil) }, request, t.providers[request.Tag].Value())
 	}
 }
 
 // answer has the program's code run, without a lock.
 func (t *tokens) answer(
-	ctx context.Context, done func(), request *capi.TokenRequest, provider func(context.Context) (Token, error),
+	ctx context.Context, done func(), request *capi.TokenRequest, provider *tokenProvider,
 ) {
 	defer func() {
 		t.mu.Lock()
@@ -134,7 +137,7 @@ func (t *tokens) answer(
 }
 
 // call gives a token, or words on why there is none. A panic is one of them: it would end the program, and with it all that works.
-func call(ctx context.Context, provider func(context.Context) (Token, error)) (token *capi.Token, words string) {
+func call(ctx context.Context, provider *tokenProvider) (token *capi.Token, words string) {
 	words = "the token provider ended its goroutine"
 	defer func() {
 		if panicked := recover(); panicked != nil {
@@ -144,7 +147,7 @@ func call(ctx context.Context, provider func(context.Context) (Token, error)) (t
 	if provider == nil {
 		return nil, "the token provider is gone"
 	}
-	given, err := provider(ctx)
+	given, err := provider.call(ctx)
 	if err == nil {
 		token, err = given.capi()
 	}

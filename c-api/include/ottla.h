@@ -1170,6 +1170,13 @@ ottla_status ottla_batch_describe(const struct ottla_batch *batch,
                                   struct ottla_batch_info *info,
                                   struct ottla_error **error);
 
+// A copy of a batch in memory of its own: `*detached` is yours, freed with `ottla_batch_free` as the batch itself. A batch holds the whole
+// response that it came in, and with it room that the consumer has not (`buffer_memory` of its options); a program that keeps batches keeps
+// detached ones. What of the group's is done can be said of either.
+ottla_status ottla_batch_detach(const struct ottla_batch *batch,
+                                struct ottla_batch **detached,
+                                struct ottla_error **error);
+
 // How many records the batch has; 0 for null.
 size_t ottla_batch_len(const struct ottla_batch *batch);
 
@@ -1853,7 +1860,8 @@ void ottla_token_provider_free(struct ottla_token_provider *provider);
 
 // What is wanted next. If there is nothing, waits up to `timeout_ms` for it: 0 does not wait, -1 waits for as long as it takes;
 // nothing until then is OK with a null `*request`. What comes is yours, freed with `ottla_token_request_free`. After
-// `ottla_token_requests_close`, once all was taken: `OTTLA_STATUS_CLOSED`.
+// `ottla_token_requests_close` there are no more requests for tokens, but `OTTLA_TOKEN_RELEASED` comes still, for each provider whose end
+// was not told; in between, and after the last: `OTTLA_STATUS_CLOSED`, at once.
 ottla_status ottla_token_requests_next(const struct ottla_token_requests *requests,
                                        int64_t timeout_ms,
                                        struct ottla_token_request **request,
@@ -1863,8 +1871,8 @@ ottla_status ottla_token_requests_next(const struct ottla_token_requests *reques
 // the queue and is closed with it. -1 where there is none, and for null.
 int32_t ottla_token_requests_fd(const struct ottla_token_requests *requests);
 
-// Takes no more requests: what lies there has failed, and so do its providers from now on. Wakes the thread that waits for one.
-// Closing again is OK.
+// Takes no more requests: those that lie there have failed, and so do its providers from now on. Wakes the thread that waits for one.
+// `ottla_token_requests_next` still tells of providers that are released. Closing again is OK.
 ottla_status ottla_token_requests_close(const struct ottla_token_requests *requests,
                                         struct ottla_error **error);
 

@@ -91,6 +91,25 @@ pub unsafe extern "C" fn ottla_batch_describe(
     unsafe { boundary(error, call) }
 }
 
+/// A copy of a batch in memory of its own: `*detached` is yours, freed with `ottla_batch_free` as the batch itself. A batch holds the whole
+/// response that it came in, and with it room that the consumer has not (`buffer_memory` of its options); a program that keeps batches keeps
+/// detached ones. What of the group's is done can be said of either.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_batch_detach(
+    batch: *const ottla_batch,
+    detached: *mut *mut ottla_batch,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (out, b) = unsafe { (Out::null(detached, "detached")?, lent(batch, "batch")?) };
+        out.give(ottla_batch { batch: b.batch.detach(), topic: b.topic.clone() });
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
 /// How many records the batch has; 0 for null.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_batch_len(batch: *const ottla_batch) -> usize {

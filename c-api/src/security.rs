@@ -220,12 +220,15 @@ unsafe fn oauth(options: *const ottla_oauth_options) -> Result<Sasl> {
         let (id, params) =
             unsafe { (text(o.client_id, "client_id")?, pairs(o.params, o.param_count, "params")?) };
         sources.push(TokenSource::Credentials(CredentialsOptions {
-            url: url.to_owned(),
+            url: Secret::from(url),
             client_id: id.to_owned(),
             client_secret: words(o.client_secret, "client_secret")?.map(Secret::from),
             client_secret_file: words(o.client_secret_file, "client_secret_file")?.map(Into::into),
             scope: words(o.scope, "scope")?.map(str::to_owned),
-            params: owned(params),
+            params: params
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.into()))
+                .collect(),
             secret_in_body: o.secret_in_body != 0,
             encoded_header: o.encoded_header != 0,
             ca: words(o.ca, "ca")?.map(Pem::from),

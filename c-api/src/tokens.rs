@@ -176,7 +176,8 @@ pub unsafe extern "C" fn ottla_token_provider_free(provider: *mut ottla_token_pr
 
 /// What is wanted next. If there is nothing, waits up to `timeout_ms` for it: 0 does not wait, -1 waits for as long as it takes;
 /// nothing until then is OK with a null `*request`. What comes is yours, freed with `ottla_token_request_free`. After
-/// `ottla_token_requests_close`, once all was taken: `OTTLA_STATUS_CLOSED`.
+/// `ottla_token_requests_close` there are no more requests for tokens, but `OTTLA_TOKEN_RELEASED` comes still, for each provider whose end
+/// was not told; in between, and after the last: `OTTLA_STATUS_CLOSED`, at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_token_requests_next(
     requests: *const ottla_token_requests,
@@ -225,8 +226,8 @@ pub unsafe extern "C" fn ottla_token_requests_fd(requests: *const ottla_token_re
     }
 }
 
-/// Takes no more requests: what lies there has failed, and so do its providers from now on. Wakes the thread that waits for one.
-/// Closing again is OK.
+/// Takes no more requests: those that lie there have failed, and so do its providers from now on. Wakes the thread that waits for one.
+/// `ottla_token_requests_next` still tells of providers that are released. Closing again is OK.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_token_requests_close(
     requests: *const ottla_token_requests,

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ottla import _logs  # noqa: F401 - before the rest: it is to end last
+from ottla import _logs, _tokens  # noqa: F401 - before the rest: they are to end last
 from ottla._columns import Columns
 from ottla._errors import (
     AuthenticationError,
@@ -68,13 +68,16 @@ from ottla._ottla import (
     Batch,
     BatchAcked,
     BatchDelivery,
+    ClientCredentials,
     Consumer,
     Delivery,
+    OAuth,
     Plain,
     Producer,
     Record,
     Scram,
     Tls,
+    Token,
     __version__,
 )
 from ottla._stats import (
@@ -106,6 +109,7 @@ __all__ = [
     "BrokerStats",
     "BufferFull",
     "CancelledError",
+    "ClientCredentials",
     "ClusterChangedError",
     "ClosedError",
     "Columns",
@@ -128,6 +132,7 @@ __all__ = [
     "Lost",
     "MetadataReasons",
     "NotKafkaError",
+    "OAuth",
     "OffsetOutOfRangeError",
     "OutOfResourcesError",
     "Plain",
@@ -144,6 +149,7 @@ __all__ = [
     "TimeoutError",
     "Tls",
     "TlsError",
+    "Token",
     "TopicExistsError",
     "TruncatedError",
     "UndeliveredError",
@@ -165,7 +171,7 @@ def create_topic(
     replication: SupportsIndex | None = None,
     *,
     config: Mapping[str, str] | None = None,
-    sasl: Plain | Scram | None = None,
+    sasl: Plain | Scram | OAuth | None = None,
     tls: Tls | None = None,
 ) -> None:
     """Creates a topic; None takes the cluster's default. See Admin.create_topic."""

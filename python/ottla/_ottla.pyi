@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from os import PathLike
 from types import TracebackType
@@ -22,16 +22,21 @@ __all__ = [
     "BatchIterator",
     "Batches",
     "Broker",
+    "ClientCredentials",
     "Consumer",
     "Delivery",
     "Events",
     "LogReader",
+    "OAuth",
     "Plain",
     "Producer",
     "Record",
     "Records",
     "Scram",
     "Tls",
+    "Token",
+    "TokenQueue",
+    "TokenRequest",
     "__version__",
     "_kinds",
     "_panic",
@@ -90,7 +95,61 @@ class Scram:
         delegation_token: bool = False,
     ) -> Self: ...
 
-_Sasl: TypeAlias = Plain | Scram
+@final
+class Token:
+    def __new__(
+        cls,
+        token: str | bytes,
+        *,
+        expires_in: _Seconds | None = None,
+        expires_at: float | datetime | None = None,
+        extensions: Mapping[str, str] | None = None,
+    ) -> Self: ...
+
+@final
+class ClientCredentials:
+    def __new__(
+        cls,
+        url: str,
+        client_id: str,
+        client_secret: str | bytes | None = None,
+        *,
+        client_secret_file: str | PathLike[str] | None = None,
+        scope: str | None = None,
+        params: Mapping[str, str] | None = None,
+        secret_in_body: bool = False,
+        encoded_header: bool = False,
+        ca: _Pem | None = None,
+    ) -> Self: ...
+
+_Token: TypeAlias = str | bytes | tuple[str | bytes, float | datetime] | Token
+
+@final
+class OAuth:
+    def __new__(
+        cls,
+        source: ClientCredentials | None = None,
+        *,
+        token: _Token | Callable[[], _Token] | Callable[[], Awaitable[_Token]] | None = None,
+        file: str | PathLike[str] | None = None,
+        extensions: Mapping[str, str] | None = None,
+    ) -> Self: ...
+
+_Sasl: TypeAlias = Plain | Scram | OAuth
+
+@final
+class TokenQueue:
+    def __new__(cls) -> Self: ...
+    def tag(self) -> int: ...
+    def next(self, timeout: float) -> tuple[int, int, int, TokenRequest | None] | None: ...
+    def close(self) -> None: ...
+    def closed(self) -> bool: ...
+
+@final
+class TokenRequest:
+    def wanted(self) -> bool: ...
+    def give(self, token: object) -> None: ...
+    def fail(self, words: str) -> None: ...
 
 @final
 class Acked:
@@ -338,6 +397,7 @@ class Batch(Sequence[Record]):
     @property
     def next_offset(self) -> int: ...
     def ack(self) -> None: ...
+    def detach(self) -> Batch: ...
     def to_arrow(self) -> Columns: ...
     def __arrow_c_schema__(self) -> object: ...
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
@@ -380,6 +440,7 @@ class Record:
     @property
     def headers(self) -> tuple[tuple[str, bytes | None], ...]: ...
     def ack(self) -> None: ...
+    def detach(self) -> Record: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
@@ -469,6 +530,10 @@ class Broker:
     def ca(self) -> str | None: ...
     def client_identity(self, name: str) -> tuple[str, str]: ...
     def set_user(self, name: str, password: str) -> None: ...
+    def add_token(
+        self, token: str, principal: str, lifetime: _Seconds | None = None
+    ) -> None: ...
+    def remove_token(self, token: str) -> bool: ...
     def logins(self) -> tuple[int, int]: ...
     def create_topic(
         self, name: str, partitions: int = 1, replication: int | None = None

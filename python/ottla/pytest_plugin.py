@@ -1,4 +1,4 @@
-"""Fixtures for pytest: a Kafka cluster for a test, in its process, up in milliseconds. Known to pytest once the package is
+"""Fixtures for pytest: a Kafka cluster or a schema registry for a test, in its process, up in milliseconds. Known to pytest once the package is
 installed.
 
     def test_it(ottla_broker):
@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from ottla.testing import Broker
+from ottla.testing import Broker, SchemaRegistry
 
-__all__ = ["ottla_broker", "ottla_cluster", "pytest_configure"]
+__all__ = ["ottla_broker", "ottla_cluster", "ottla_schema_registry", "pytest_configure"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,3 +53,10 @@ def ottla_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
 def ottla_cluster(request: pytest.FixtureRequest) -> Iterator[Broker]:
     """A Kafka cluster of three brokers for this test alone, without topics; an ottla.testing.Broker."""
     yield from _started(request, 3)
+
+
+@pytest.fixture
+def ottla_schema_registry() -> Iterator[SchemaRegistry]:
+    """A schema registry for this test alone, without schemas; an ottla.testing.SchemaRegistry."""
+    with SchemaRegistry() as registry:
+        yield registry

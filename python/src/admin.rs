@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use ottla::bindings::Properties;
 use ottla::{NewTopic, OffsetSpec, TopicPartition};
+use pyo3::PyTraverseError;
 use pyo3::exceptions::PyTypeError;
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -12,6 +14,7 @@ use crate::client::Connect;
 use crate::convert;
 use crate::errors::{self, OrRaise};
 use crate::fork::Here;
+use crate::oauth::Asked;
 use crate::settings::{Made, Settings};
 use crate::wait::{Deadline, wait};
 
@@ -26,6 +29,7 @@ const CLUSTER_DEFAULT: i32 = -1;
 #[pyclass(module = "ottla", frozen, weakref)]
 pub(crate) struct Admin {
     inner: Here<ottla::Admin>,
+    asked: Asked,
 }
 
 impl Made for Admin {
@@ -38,7 +42,8 @@ impl Made for Admin {
         let mut settings = Settings::new(py, WHAT, settings)?;
         let connect = Connect::new(bootstrap, properties, &mut settings)?;
         settings.finish()?;
-        Ok(Self { inner: Here::new(connect.connect(py)?.admin()) })
+        let (client, asked) = connect.connect(py)?;
+        Ok(Self { inner: Here::new(client.admin()), asked })
     }
 }
 
@@ -123,6 +128,10 @@ impl Admin {
             None => unreachable!("a wait without an end has a result"),
         };
         found_offsets(py, found, return_exceptions)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.asked.traverse(&visit)
     }
 }
 

@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use ottla::bindings::Hold;
+use ottla::bindings::{self, Hold};
 use ottla::{RecordPosition, RecordRef, Standing, TopicPartition};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -20,6 +20,8 @@ use crate::guard::guarded;
 pub(crate) struct Page {
     batch: ottla::Batch,
     topic: PyOnceLock<Py<PyString>>,
+    /// Of a record that was detached from its batch: what says that it is done, if that is asked for.
+    alone: Option<Option<Hold>>,
 }
 
 /// Reading one in a forked child does no harm; giving its buffer back there would.
@@ -50,7 +52,7 @@ impl Cursor {
     pub(crate) fn new(batch: ottla::Batch) -> Self {
         let next = batch.iter().position();
         let left = batch.len();
-        let page = Page { batch, topic: PyOnceLock::new() };
+        let page = Page { batch, topic: PyOnceLock::new(), alone: None };
         Self { page: Arc::new(Here::new(page)), next, left, last: next, aside: false }
     }
 
@@ -235,6 +237,19 @@ impl Batch {
             page.batch.ack_range(page.offsets(self.first).0, i64::MAX);
             Ok(())
         })
+    }
+
+    /// The same batch in memory of its own. Without it a batch, and each record of it, holds all the bytes that its broker sent with it,
+    /// and the consumer has so much less of its buffer_memory: for batches that are kept. It can be acked as this one.
+    fn detach(&self, py: Python<'_>) -> Self {
+        let page = self.page.read();
+        let topic = PyOnceLock::new();
+        if let Some(text) = page.topic.get(py) {
+            let _ = topic.set(py, text.clone_ref(py));
+        }
+        let detached = Page { batch: page.batch.detach(), topic, alone: None };
+        let page = Arc::new(self.page.with(detached));
+        Self { page, first: self.first, len: self.len, positions: OnceLock::new() }
     }
 
     /// The records as a table of topic, partition, offset, timestamp, key, value and headers, for polars, pyarrow, pandas and
@@ -499,10 +514,30 @@ impl Record {
     fn ack(&self, py: Python<'_>) -> PyResult<()> {
         let page = self.page.get(py, "record")?;
         guarded(py, || {
+            if let Some(hold) = &page.alone {
+                hold.iter().for_each(Hold::done);
+                return Ok(());
+            }
             let (first, next) = page.offsets(self.position);
             page.batch.ack_range(first, next);
             Ok(())
         })
+    }
+
+    /// The same record in memory of its own. Without it a record holds its batch, and all the bytes that its broker sent with that, and the
+    /// consumer has so much less of its buffer_memory: for few of many records that are kept. It can be acked as this one.
+    fn detach(&self) -> Self {
+        let page = self.page.read();
+        let (batch, position) = bindings::detach_record(&page.batch, self.position);
+        let alone = match &page.alone {
+            Some(hold) => hold.clone(),
+            None => {
+                let (first, next) = page.offsets(self.position);
+                Hold::apart(&page.batch, first, next)
+            }
+        };
+        let detached = Page { batch, topic: PyOnceLock::new(), alone: Some(alone) };
+        Self { page: Arc::new(self.page.with(detached)), position }
     }
 
     fn __repr__(&self) -> String {

@@ -13,7 +13,8 @@ use crate::convert;
 use crate::enums;
 use crate::errors::{self, OrRaise};
 use crate::logs;
-use crate::security;
+use crate::oauth::Asked;
+use crate::security::{self, Login};
 use crate::settings::Settings;
 use crate::wait::{Deadline, wait};
 
@@ -26,6 +27,9 @@ pub(crate) struct Connect {
     builder: ottla::ClientBuilder,
     /// Whether nothing says where the brokers are.
     nowhere: bool,
+    /// Whether tokens come from an event loop.
+    needs_loop: bool,
+    asked: Asked,
     who: &'static str,
 }
 
@@ -41,6 +45,7 @@ impl Connect {
             (given, _) => given.cloned(),
         };
         let nowhere = bootstrap.is_none() && properties.is_none();
+        let Login { sasl, asked, needs_loop } = security::sasl(settings)?;
         let options = ClientOptions {
             bootstrap: bootstrap.map_or(Ok(String::new()), |list| addresses(&list))?,
             properties: properties.cloned().unwrap_or_default(),
@@ -53,10 +58,10 @@ impl Connect {
             ordinal: ordinal(settings)?,
             on_cluster_change: enums::cluster_change(settings)?,
             tls: security::tls(settings)?,
-            sasl: security::sasl(settings)?,
+            sasl,
             ..Default::default()
         };
-        Ok(Self { builder: options.builder(), nowhere, who: settings.who() })
+        Ok(Self { builder: options.builder(), nowhere, needs_loop, asked, who: settings.who() })
     }
 
     fn somewhere(&self, py: Python<'_>) -> PyResult<()> {
@@ -69,18 +74,23 @@ impl Connect {
         logs::watch(py)
     }
 
-    /// The client at once, and what reaches a broker for it.
-    pub(crate) fn later(self, py: Python<'_>) -> PyResult<(Client, Reaching)> {
+    /// The client at once, what reaches a broker for it, and what its handle is to keep.
+    pub(crate) fn later(self, py: Python<'_>) -> PyResult<(Client, Reaching, Asked)> {
         self.somewhere(py)?;
         let (client, reached) = bindings::connect_later(self.builder).or_raise(py)?;
-        Ok((client, Box::pin(reached)))
+        Ok((client, Box::pin(reached), self.asked))
     }
 
-    /// Reaches a broker; the engine ends it at `connect_timeout`.
-    pub(crate) fn connect(self, py: Python<'_>) -> PyResult<Client> {
+    /// Reaches a broker; the engine ends it at `connect_timeout`. And what the handle is to keep.
+    pub(crate) fn connect(self, py: Python<'_>) -> PyResult<(Client, Asked)> {
         self.somewhere(py)?;
+        if self.needs_loop {
+            let words = "sasl: an async def gives tokens to handles of ottla.aio, which run it on their loop; here it is to \
+                         be a function";
+            return Err(errors::config(py, words));
+        }
         match wait(py, Deadline::never(), || false, self.builder.connect())? {
-            Some(client) => client.or_raise(py),
+            Some(client) => Ok((client.or_raise(py)?, self.asked)),
             None => unreachable!("a wait without an end has a result"),
         }
     }

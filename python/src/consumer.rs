@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ottla::bindings::Properties;
 use ottla::{Isolation, Start};
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -15,6 +17,7 @@ use crate::enums;
 use crate::errors::{self, OrRaise};
 use crate::exit;
 use crate::member::{self, Membership};
+use crate::oauth::Asked;
 use crate::reader::{Ends, Looked, Reader};
 use crate::settings::{Made, Settings};
 use crate::stats::Statistics;
@@ -50,6 +53,7 @@ pub(crate) const CLOSE_TIMEOUT_IN_A_HURRY: Duration = Duration::from_secs(5);
 #[pyclass(module = "ottla", frozen, weakref)]
 pub(crate) struct Consumer {
     of: Steered,
+    asked: Asked,
 }
 
 /// How a wait for records ended.
@@ -191,8 +195,8 @@ impl Made for Consumer {
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let (connect, wanted) = Wanted::take(py, bootstrap, properties, settings)?;
-        let client = connect.connect(py)?;
-        Ok(Self { of: wanted.build(py, &client, properties)? })
+        let (client, asked) = connect.connect(py)?;
+        Ok(Self { of: wanted.build(py, &client, properties)?, asked })
     }
 }
 
@@ -564,6 +568,10 @@ impl Consumer {
     fn __repr__(&self) -> &'static str {
         if self.is_closed() { "<ottla.Consumer closed>" } else { "<ottla.Consumer>" }
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.asked.traverse(&visit)
+    }
 }
 
 /// Iterates over the records of a consumer.
@@ -586,6 +594,10 @@ impl Records {
             Fetched::Got(record) => Ok(Some(record)),
             _ => Ok(None),
         }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.consumer)
     }
 }
 
@@ -610,6 +622,10 @@ impl Batches {
             _ => Ok(None),
         }
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.consumer)
+    }
 }
 
 /// Iterates over the batches of a consumer, and what its group says.
@@ -630,5 +646,9 @@ impl Events {
             Fetched::Got(event) => Ok(Some(event)),
             _ => Ok(None),
         }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.consumer)
     }
 }

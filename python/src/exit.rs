@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use crate::ending;
 use crate::fork::Here;
 use crate::guard::guarded;
+use crate::oauth::Asked;
 use crate::wait::{Deadline, wait};
 
 /// How long a process that ends waits for its records. Short enough for a service manager's
@@ -24,9 +25,15 @@ struct Registry {
     /// Producers that were collected with records on their way. The engine keeps each until those are
     /// resolved. It does not come here for that: its thread runs without the interpreter, so a fork
     /// could leave the child with a lock that nobody opens.
-    orphans: Vec<Weak<Producer>>,
+    orphans: Vec<Orphan>,
     /// Members of groups, also those that were collected and have not left yet.
     members: Vec<Member>,
+}
+
+struct Orphan {
+    producer: Weak<Producer>,
+    /// Its records may want a token still. The engine can not keep that, for the same reason.
+    _asked: Asked,
 }
 
 struct Member {
@@ -47,6 +54,15 @@ pub(crate) fn opened(producer: &Arc<Here<Producer>>) {
     let mut registry = registry();
     registry.open.retain(|producer| producer.strong_count() > 0);
     registry.open.push(Arc::downgrade(producer));
+    let over = over(&mut registry);
+    drop(registry);
+    drop(over);
+}
+
+/// Orphans that have no records any more. Dropped without the lock: they may be the last to keep an object of the program's.
+fn over(registry: &mut Registry) -> Vec<Orphan> {
+    let has_ended = |orphan: &mut Orphan| orphan.producer.strong_count() == 0;
+    registry.orphans.extract_if(.., has_ended).collect()
 }
 
 /// Remembers a member of a group until it has left; nothing if there is no group.
@@ -61,16 +77,17 @@ pub(crate) fn joined(control: &ConsumerControl, departure: &Departure) {
 }
 
 /// A producer is collected: without having been closed, or in the middle of it.
-pub(crate) fn orphaned(producer: &Producer) {
+pub(crate) fn orphaned(producer: &Producer, asked: Asked) {
     // Whoever was told of a record's outcome may be here before that record counts as resolved.
     if !has_records(producer) {
         return;
     }
     let orphan = Arc::new(producer.clone());
     let mut registry = registry();
-    registry.orphans.retain(|orphan| orphan.strong_count() > 0);
-    registry.orphans.push(Arc::downgrade(&orphan));
+    let over = over(&mut registry);
+    registry.orphans.push(Orphan { producer: Arc::downgrade(&orphan), _asked: asked });
     drop(registry);
+    drop(over);
     bindings::when_resolved(producer, move || drop(orphan));
 }
 
@@ -115,8 +132,8 @@ fn flush_what_is_open(py: Python<'_>) -> PyResult<()> {
     for member in &members {
         let _closed = bindings::close_consumer(&member.control);
     }
-    let orphans = orphans.iter().filter_map(Weak::upgrade);
-    let mut producers = orphans.map(|orphan| Producer::clone(&orphan)).collect::<Vec<_>>();
+    let left = orphans.iter().filter_map(|orphan| orphan.producer.upgrade());
+    let mut producers = left.map(|orphan| Producer::clone(&orphan)).collect::<Vec<_>>();
     let open = open.iter().filter_map(Weak::upgrade);
     producers.extend(open.filter_map(|producer| producer.get_here().cloned()));
     // From here on this tells what is left, and nothing else does.

@@ -20,6 +20,11 @@ impl<T> Here<T> {
         Self { inner: Some(inner), generation: forks() }
     }
 
+    /// Something else, of the process that this is of.
+    pub(crate) fn with<U>(&self, inner: U) -> Here<U> {
+        Here { inner: Some(inner), generation: self.generation }
+    }
+
     /// Whether this is still the process it was made in.
     pub(crate) fn is_here(&self) -> bool {
         self.generation == forks()

@@ -27,6 +27,7 @@ mod fork;
 mod guard;
 mod logs;
 mod member;
+mod oauth;
 mod producer;
 mod reader;
 mod security;
@@ -35,6 +36,7 @@ mod stats;
 mod steering;
 #[cfg(feature = "testing")]
 mod testing;
+mod tokens;
 mod wait;
 
 use pyo3::prelude::*;
@@ -56,12 +58,16 @@ mod _ottla {
     #[pymodule_export]
     use super::logs::LogReader;
     #[pymodule_export]
+    use super::oauth::{ClientCredentials, OAuth, Token};
+    #[pymodule_export]
     use super::producer::Producer;
     #[pymodule_export]
     use super::security::{Plain, Scram, Tls};
     #[cfg(feature = "testing")]
     #[pymodule_export]
     use super::testing::Broker;
+    #[pymodule_export]
+    use super::tokens::{TokenQueue, TokenRequest};
     use super::*;
 
     #[pymodule_init]

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use ottla::bindings::{ProducerOptions, Properties};
 use ottla::{ErrorKind, Record};
+use pyo3::PyTraverseError;
 use pyo3::exceptions::PyTypeError;
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
@@ -19,6 +21,7 @@ use crate::errors::{self, OrRaise};
 use crate::exit;
 use crate::fork::Here;
 use crate::guard::guarded;
+use crate::oauth::Asked;
 use crate::settings::{self, Made, Settings};
 use crate::stats::Statistics;
 use crate::wait::{Deadline, wait};
@@ -72,7 +75,7 @@ pub(crate) const WHAT: &str = "producer";
 ///   on_cluster_change  once another cluster, one with another id, answers at the addresses: "fail"
 ///                      (default): all ends with ClusterChangedError; "accept": go on with that one
 ///   tls                an ottla.Tls: brokers are reached by TLS; default in plaintext
-///   sasl               an ottla.Plain or ottla.Scram: the client logs in; default it does not
+///   sasl               an ottla.Plain, ottla.Scram or ottla.OAuth: the client logs in; default it does not
 ///
 /// Raises ConfigError for a setting it does not have and for a value out of its range.
 #[pyclass(module = "ottla", frozen, weakref)]
@@ -80,6 +83,7 @@ pub(crate) struct Producer {
     inner: Arc<Here<ottla::Producer>>,
     statistics: Statistics,
     closed: AtomicBool,
+    asked: Asked,
 }
 
 /// What the settings of a producer say.
@@ -139,10 +143,10 @@ impl Made for Producer {
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let (connect, wanted) = Wanted::take(py, bootstrap, properties, settings)?;
-        let client = connect.connect(py)?;
+        let (client, asked) = connect.connect(py)?;
         let inner = wanted.build(py, &client)?;
         let statistics = Statistics::of(&client);
-        Ok(Self { inner, statistics, closed: AtomicBool::new(false) })
+        Ok(Self { inner, statistics, closed: AtomicBool::new(false), asked })
     }
 }
 
@@ -447,13 +451,17 @@ impl Producer {
             false => "<ottla.Producer>",
         }
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.asked.traverse(&visit)
+    }
 }
 
 impl Drop for Producer {
     fn drop(&mut self) {
         // Also a close may have left records on their way: one that Ctrl-C ended.
         if let Some(producer) = self.inner.get_here() {
-            exit::orphaned(producer);
+            exit::orphaned(producer, std::mem::take(&mut self.asked));
         }
     }
 }

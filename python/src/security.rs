@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use crate::convert;
 use crate::errors::{self, OrRaise};
+use crate::oauth::{Asked, OAuth};
 use crate::settings::Settings;
 
 /// Reaches brokers by TLS (1.2 or 1.3).
@@ -91,7 +92,7 @@ fn shown(options: &TlsOptions) -> String {
 }
 
 /// A path or PEM text. What it is instead is told by its type: a key must not get into a traceback.
-fn pem(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Pem>> {
+pub(crate) fn pem(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Pem>> {
     let Some(value) = value else { return Ok(None) };
     // A path that is not UTF-8 is a str as well.
     if let Ok(text) = value.cast::<PyString>()
@@ -112,7 +113,7 @@ fn pem(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Pem>> {
 }
 
 /// A password: text, as its UTF-8 bytes, or bytes.
-fn secret(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Secret> {
+pub(crate) fn secret(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Secret> {
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(Secret::from(bytes.as_bytes().to_vec()));
     }
@@ -205,16 +206,31 @@ pub(crate) fn tls(settings: &mut Settings<'_>) -> PyResult<Option<ottla::Tls>> {
     }
 }
 
+/// What `sasl` is.
+#[derive(Default)]
+pub(crate) struct Login {
+    pub(crate) sasl: Option<ottla::Sasl>,
+    pub(crate) asked: Asked,
+    /// Whether tokens come from an event loop.
+    pub(crate) needs_loop: bool,
+}
+
 /// `sasl`: an object of one of the mechanisms' classes.
-pub(crate) fn sasl(settings: &mut Settings<'_>) -> PyResult<Option<ottla::Sasl>> {
-    let Some(value) = settings.take("sasl")? else { return Ok(None) };
+pub(crate) fn sasl(settings: &mut Settings<'_>) -> PyResult<Login> {
+    let by = |sasl: &ottla::Sasl| Login { sasl: Some(sasl.clone()), ..Login::default() };
+    let Some(value) = settings.take("sasl")? else { return Ok(Login::default()) };
     if let Ok(plain) = value.cast::<Plain>() {
-        return Ok(Some(plain.get().inner.clone()));
+        return Ok(by(&plain.get().inner));
+    }
+    if let Ok(oauth) = value.cast::<OAuth>() {
+        let oauth = oauth.get();
+        let (sasl, asked) = oauth.sasl(settings.py())?;
+        return Ok(Login { sasl: Some(sasl), asked, needs_loop: oauth.is_async() });
     }
     match value.cast::<Scram>() {
-        Ok(scram) => Ok(Some(scram.get().inner.clone())),
+        Ok(scram) => Ok(by(&scram.get().inner)),
         Err(_) => Err(PyTypeError::new_err(format!(
-            "sasl must be an ottla.Plain or an ottla.Scram, not {}",
+            "sasl must be an ottla.Plain, an ottla.Scram or an ottla.OAuth, not {}",
             convert::type_name(&value)
         ))),
     }

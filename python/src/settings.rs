@@ -113,9 +113,9 @@ pub(crate) fn hint(name: &str, known: &[&'static str]) -> Option<String> {
         Meaning::Setting { name: "tls", .. } if known.contains(&"tls") => {
             Some("use tls=ottla.Tls(...)".to_owned())
         }
-        Meaning::Setting { name: "sasl", .. } if known.contains(&"sasl") => {
-            Some("use sasl=ottla.Plain(user, password) or ottla.Scram(...)".to_owned())
-        }
+        Meaning::Setting { name: "sasl", .. } if known.contains(&"sasl") => Some(
+            "use sasl=ottla.Plain(user, password), ottla.Scram(...) or ottla.OAuth(...)".to_owned(),
+        ),
         Meaning::Setting { name, values } if known.contains(&name) => Some(match values {
             Values::Milliseconds => format!("use {name} (seconds)"),
             Values::Bytes | Values::Kibibytes => format!("use {name} (bytes)"),

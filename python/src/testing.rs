@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use ottla::testing::{Cluster, Codec, Leaders, Secured};
+use ottla::testing::{BearerLogin, Cluster, Codec, Leaders, Secured};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -62,7 +62,7 @@ impl Broker {
     ///
     /// tls: they speak TLS; ca is what clients are to trust. client_certificates: nobody is served without
     /// one, as client_identity makes them. sasl: {"alice": "her password"}, users who log in by PLAIN or
-    /// SCRAM, or by the mechanisms that are named. acls: {"alice": ["write orders", "read log-*"]}, what may
+    /// SCRAM, or by the mechanisms that are named: "OAUTHBEARER" takes the tokens of add_token. acls: {"alice": ["write orders", "read log-*"]}, what may
     /// be done; with it nobody may do anything else.
     #[new]
     #[pyo3(signature = (
@@ -124,6 +124,28 @@ impl Broker {
     /// Adds a user, or changes a password. Who is logged in stays.
     fn set_user(&self, py: Python<'_>, name: &str, password: &str) -> PyResult<()> {
         self.with(py, |cluster| cluster.set_user(name, password))
+    }
+
+    /// A token of OAUTHBEARER and whose it is. With a lifetime it is right for so long from now on, and the sessions
+    /// that it begins end with it.
+    #[pyo3(signature = (token, principal, lifetime=None))]
+    fn add_token(
+        &self,
+        py: Python<'_>,
+        token: &str,
+        principal: &str,
+        lifetime: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let lifetime = lifetime
+            .map(|lifetime| convert::duration(Given::Argument, "lifetime", lifetime))
+            .transpose()?;
+        let login = BearerLogin { principal: principal.to_owned(), lifetime };
+        self.with(py, |cluster| cluster.add_token(token, login))
+    }
+
+    /// Takes a token away; False if there was none. Who is logged in stays.
+    fn remove_token(&self, py: Python<'_>, token: &str) -> PyResult<bool> {
+        self.with(py, |cluster| cluster.remove_token(token))
     }
 
     /// How many logins began, and how many of them were right.

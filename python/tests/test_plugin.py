@@ -57,6 +57,11 @@ def test_three(ottla_cluster):
     assert len(ottla_cluster.bootstrap.split(",")) == 3
     trip(ottla_cluster)
 
+def test_a_registry(ottla_schema_registry):
+    from ottla.schema_registry import RegistryClient, Schema
+    with RegistryClient(ottla_schema_registry.url) as client:
+        assert client.subjects() == [] and client.register("s", Schema('"int"')) == 1
+
 @pytest.mark.ottla(sasl={"alice": "p"}, tls=True)
 class TestSecured:
     @pytest.mark.ottla(sasl={"bob": "q"})
@@ -68,7 +73,7 @@ class TestSecured:
 def test_each_test_has_a_cluster_of_its_own(tmp_path: Path) -> None:
     done = pytest_of(tmp_path, FIXTURES)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "5 passed" in done.stdout
 
 
 def test_a_mark_with_what_it_does_not_take_says_so(tmp_path: Path) -> None:

@@ -44,6 +44,13 @@ def test_the_example_of_asyncio_starts_its_own_cluster() -> None:
     assert "one " in out or "two " in out
 
 
+def test_the_example_of_a_schema_registry_puts_aside_what_is_none() -> None:
+    example = HERE.parents[1] / "examples" / "python" / "schema_registry.py"
+    out = run(str(example))
+    assert "not sent: the value for topic 'orders' cannot be serialized at 'id': str where the schema has long" in out
+    assert "put aside: the value of the record at offset" in out and "3 orders, 1 put aside" in out
+
+
 def test_the_example_of_a_web_service_loses_nothing_that_it_accepted() -> None:
     pytest.importorskip("fastapi")
     example = HERE.parents[1] / "examples" / "python" / "fastapi_service.py"

@@ -262,8 +262,8 @@ def test_what_is_refused(make: Any, words: str) -> None:
         (lambda: untyped.Tls(verify=False), "verify must be a str, not bool"),
         (lambda: untyped.Tls("ca.pem"), "positional"),
         (lambda: untyped.Producer("h", tls=True), "tls must be an ottla.Tls, not bool"),
-        (lambda: untyped.Producer("h", sasl=("alice", CANARY)), "an ottla.Scram, not tuple"),
-        (lambda: untyped.Consumer("h", topics=["t"], sasl=CANARY), "an ottla.Scram, not str"),
+        (lambda: untyped.Producer("h", sasl=("alice", CANARY)), "an ottla.OAuth, not tuple"),
+        (lambda: untyped.Consumer("h", topics=["t"], sasl=CANARY), "an ottla.OAuth, not str"),
         (lambda: untyped.Admin("h", tls="ca.pem"), "tls must be an ottla.Tls, not str"),
     ],
 )
@@ -280,6 +280,10 @@ OBJECTS = [
     ottla.Plain("alice", CANARY.encode()),
     ottla.Scram("SHA-256", "alice", CANARY),
     ottla.Scram("SHA-512", "alice", CANARY, delegation_token=True),
+    ottla.ClientCredentials(f"https://idp/?k={CANARY}", "me", CANARY, params={"a": CANARY}),
+    ottla.OAuth(ottla.ClientCredentials("https://idp/", "me", CANARY)),
+    ottla.OAuth(token=CANARY),
+    ottla.Token(CANARY, extensions={"a": CANARY}),
     ottla.Tls(ca=PEM, identity=(PEM, PEM.encode())),
     # The text of a key where a path belongs.
     ottla.Tls(ca=Path(PEM)),
@@ -307,6 +311,10 @@ def test_what_an_object_shows() -> None:
         'ottla.Tls(ca="ca.pem", identity=("c.pem", ***), server_name="kafka", verify="chain")'
     )
     assert repr(ottla.Tls()) == "ottla.Tls()"
+    credentials = ottla.ClientCredentials("https://idp/", "me", CANARY)
+    assert repr(credentials) == 'ottla.ClientCredentials(.., "me", ***)'
+    assert repr(ottla.OAuth(file="/run/token")) == 'ottla.OAuth(file="/run/token")'
+    assert repr(ottla.OAuth(token=lambda: CANARY)) == "ottla.OAuth(token=<function>)"
 
 
 def test_nothing_that_is_said_has_the_secret(

@@ -335,6 +335,88 @@ static void statistics(const char *bootstrap) {
   ottla_client_free(client);
 }
 
+/* Batches that are kept leave the consumer no memory: what it fetches then is little, unless they are detached. */
+static uint64_t fetches_of_who_keeps(const char *bootstrap, const char *topic, size_t records, bool detaches) {
+  enum { KEPT = 4096 };
+  static ottla_batch *kept[KEPT];
+  ottla_client_options client_options = OTTLA_CLIENT_OPTIONS_INIT;
+  ottla_consumer_options options = OTTLA_CONSUMER_OPTIONS_INIT;
+  ottla_client *client = NULL;
+  ottla_consumer *consumer = NULL;
+  client_options.bootstrap = bootstrap;
+  client_options.software_name = detaches ? "detaches" : "keeps";
+  OK(ottla_client_connect(&client_options, &client, E));
+  options.topics = &topic;
+  options.topic_count = 1;
+  options.buffer_memory = 8 << 20;
+  OK(ottla_consumer_new(client, &options, &consumer, E));
+  size_t count = 0, read = 0, whole = 0;
+  while (read < records && count < KEPT) {
+    ottla_batch *batch = NULL, *copy = NULL;
+    OK(ottla_consumer_next(consumer, PATIENCE_MS, &batch, E));
+    if (batch == NULL) {
+      break;
+    }
+    if (detaches) {
+      OK(ottla_batch_detach(batch, &copy, E));
+      ottla_batch_free(batch);
+      batch = copy;
+    }
+    read += ottla_batch_len(batch);
+    kept[count++] = batch;
+  }
+  CHECK(read == records);
+  ottla_consumer_free(consumer);
+  for (size_t i = 0; i < count; i++) {
+    for (size_t at = 0; at < ottla_batch_len(kept[i]); at++) {
+      ottla_record_view view;
+      OK(ottla_batch_record(kept[i], at, &view, E));
+      whole += view.value_len == 10000 && view.value[0] == 7 && view.value[9999] == 7;
+    }
+    ottla_batch_free(kept[i]);
+  }
+  CHECK(whole == records);
+  char *json = stats_of(client);
+  const char *found = strstr(json, "\"fetch_requests\":");
+  uint64_t fetches = found == NULL ? 0 : strtoull(found + strlen("\"fetch_requests\":"), NULL, 10);
+  CHECK(fetches > 0);
+  ottla_string_free(json);
+  ottla_client_free(client);
+  return fetches;
+}
+
+static void what_is_detached_leaves_the_consumer_its_memory(ottla_test_broker *broker) {
+  enum { BATCHES = 40, EACH = 100 };
+  static uint8_t value[10000];
+  const char *bootstrap = ottla_test_broker_bootstrap(broker);
+  OK(ottla_test_broker_create_topic(broker, "kept", 1, 1, E));
+  ottla_client *client = connect_to(bootstrap);
+  ottla_producer_options options = OTTLA_PRODUCER_OPTIONS_INIT;
+  ottla_producer *producer = NULL;
+  ottla_record records[EACH] = {{0}};
+  memset(value, 7, sizeof value);
+  for (int i = 0; i < EACH; i++) {
+    records[i].value = value;
+    records[i].value_len = sizeof value;
+  }
+  options.batch_size = 2 << 20;
+  options.compression = OTTLA_COMPRESSION_NONE;
+  OK(ottla_producer_new(client, &options, &producer, E));
+  for (int i = 0; i < BATCHES; i++) {
+    size_t accepted = 0;
+    OK(ottla_producer_send_batch(producer, "kept", records, EACH, 1, &accepted, E));
+    CHECK(accepted == EACH);
+    OK(ottla_producer_flush_wait(producer, PATIENCE_MS, E));
+  }
+  ottla_producer_free(producer);
+  ottla_client_free(client);
+  uint64_t kept = fetches_of_who_keeps(bootstrap, "kept", BATCHES * EACH, false);
+  uint64_t detached = fetches_of_who_keeps(bootstrap, "kept", BATCHES * EACH, true);
+  CHECK(detached < kept);
+  ottla_batch *none = NULL;
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_batch_detach(NULL, &none, E));
+}
+
 /* What the library has to say, for a program's own log: a thread takes line after line. */
 static void log_lines(void) {
   ottla_logs *logs = NULL;
@@ -425,6 +507,7 @@ int main(void) {
   RUN(failed_runs_begin_where_they_do(bootstrap));
   RUN(close_tells_everything(bootstrap));
   RUN(statistics(bootstrap));
+  RUN(what_is_detached_leaves_the_consumer_its_memory(broker));
   ottla_test_broker_free(broker);
   ottla_test_broker_free(NULL);
   RUN(another_cluster(OTTLA_CLUSTER_CHANGE_FAIL));

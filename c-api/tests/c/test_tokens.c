@@ -272,6 +272,28 @@ static void a_program_gives_tokens(void) {
   ottla_test_broker_free(broker);
 }
 
+/* What a program keeps for a provider it would keep for ever. */
+static void ends_are_told_after_a_close(void) {
+  ottla_token_requests *requests = NULL;
+  ottla_token_provider *providers[2] = {NULL, NULL};
+  ottla_token_request_info info;
+  ottla_token_request *request = NULL;
+  OK(ottla_token_requests_open(&requests, E));
+  for (int i = 0; i < 2; i++) {
+    OK(ottla_token_provider_new(requests, 1 + i, &providers[i], E));
+  }
+  ottla_token_provider_free(providers[0]);
+  OK(ottla_token_requests_close(requests, E));
+  ottla_token_provider_free(providers[1]);
+  for (uint64_t tag = 1; tag <= 2; tag++) {
+    request = next_request(requests, &info);
+    CHECK(info.kind == OTTLA_TOKEN_RELEASED && info.tag == tag);
+    ottla_token_request_free(request);
+  }
+  FAILS(OTTLA_STATUS_CLOSED, ottla_token_requests_next(requests, -1, &request, E));
+  ottla_token_requests_free(requests);
+}
+
 /* How a thread answers all requests. */
 typedef struct {
   ottla_token_requests *requests;
@@ -517,6 +539,7 @@ static void what_can_not_be(void) {
 int main(void) {
   RUN(tokens_from_everywhere());
   RUN(a_program_gives_tokens());
+  RUN(ends_are_told_after_a_close());
   RUN(a_program_that_gives_none());
   RUN(a_program_that_never_answers());
   RUN(tokens_are_renewed());

@@ -239,6 +239,18 @@ impl Batch {
         }
     }
 
+    /// The same in memory of its own. See [`consumer::Batch::detach`].
+    pub fn detach(&self) -> Self {
+        match &self.0 {
+            Source::Echo(..) => self.clone(),
+            Source::Fetched(f) => Self(Source::Fetched(Arc::new(FetchedBatch {
+                batch: f.batch.detach(),
+                origin: f.origin,
+                starts: OnceLock::new(),
+            }))),
+        }
+    }
+
     /// Whether its records are still wanted. See [`consumer::Batch::standing`].
     pub fn standing(&self) -> Standing {
         self.wanted().standing()

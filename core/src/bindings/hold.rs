@@ -6,10 +6,11 @@ use tokio::sync::watch;
 
 use crate::consumer::{Batch, Claim, Consumer, ConsumerControl, Span, Standing};
 use crate::error::Result;
+use crate::record::RecordPosition;
 
 /// What lies between two offsets of a batch: it is finished when this says so, whatever of the batch is finished before. Keeps
 /// nothing of the batch's bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Hold {
     claim: Arc<Claim>,
     span: Span,
@@ -21,10 +22,17 @@ impl Hold {
     /// From the first of these offsets on to before the second. `None` without a group. `holder` belongs to who has it: once that
     /// is gone nobody can finish it any more, and it is not waited for.
     pub fn new(batch: &Batch, first: i64, next: i64, holder: &Weak<()>) -> Option<Self> {
-        let (marks, span) = (batch.claim.marks()?, batch.span.clone()?);
+        let hold = Self::apart(batch, first, next)?;
+        batch.claim.marks()?.set_apart(&hold.span, hold.first, hold.next, holder);
+        Some(hold)
+    }
+
+    /// The same of what nobody has in hand but who keeps this, and is waited for as all of the batch is.
+    pub fn apart(batch: &Batch, first: i64, next: i64) -> Option<Self> {
+        batch.claim.marks()?;
+        let span = batch.span.clone()?;
         let first = if first <= batch.base_offset() { span.first } else { first };
         let next = if next >= batch.next_offset() { span.next } else { next };
-        marks.set_apart(&span, first, next, holder);
         Some(Self { claim: Arc::clone(&batch.claim), span, first, next })
     }
 
@@ -39,6 +47,12 @@ impl Hold {
     pub fn is_left(&self) -> bool {
         self.claim.standing() == Standing::Left
     }
+}
+
+/// One record of a batch in memory of its own, as a batch, and where it is there: for hosts whose records are places in batches. What is
+/// done of it is said by a [`Hold`].
+pub fn detach_record(batch: &Batch, position: RecordPosition) -> (Batch, RecordPosition) {
+    batch.detach_one(position)
 }
 
 /// The host says what of a consumer's batches is done. Gives whether that is so when the application asks for the next.

@@ -64,7 +64,9 @@ pub use completion::{Completion, CompletionKind};
 pub use consumer::{HostConsumer, Next, reached};
 pub use group::{CommitOffset, GroupEvent, GroupOptions, assignors};
 pub use handle::HostClient;
-pub use hold::{Departure, Hold, close_consumer, leave_marks_to_host, waits_no_more};
+pub use hold::{
+    Departure, Hold, close_consumer, detach_record, leave_marks_to_host, waits_no_more,
+};
 pub use offsets::{Offsets, WantedOffset};
 pub use options::{ClientOptions, ConsumerOptions, ProducerOptions, Subscription};
 pub use pack::{Entry, Packed, PackedEntries, RECORD_HEADER_LEN, pack};

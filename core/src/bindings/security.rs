@@ -55,10 +55,10 @@ pub fn verify_named(word: &str) -> Option<Verify> {
 }
 
 /// What [`ClientCredentials`] are made of. `None` is a default.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct CredentialsOptions {
-    /// The token endpoint.
-    pub url: String,
+    /// The token endpoint; it may have secrets in it.
+    pub url: Secret,
     /// The client's id there.
     pub client_id: String,
     /// Its secret; this or the next.
@@ -68,7 +68,7 @@ pub struct CredentialsOptions {
     /// What tokens are to be good for.
     pub scope: Option<String>,
     /// More fields of the request.
-    pub params: Vec<(String, String)>,
+    pub params: Vec<(String, Secret)>,
     /// Whether id and secret go in the body.
     pub secret_in_body: bool,
     /// Whether they are percent-encoded in the header.
@@ -78,12 +78,27 @@ pub struct CredentialsOptions {
 }
 
 impl CredentialsOptions {
+    /// Of this client at this endpoint, and the defaults; without a secret.
+    pub fn new(url: impl Into<Secret>, client_id: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            client_id: client_id.into(),
+            client_secret: None,
+            client_secret_file: None,
+            scope: None,
+            params: Vec::new(),
+            secret_in_body: false,
+            encoded_header: false,
+            ca: None,
+        }
+    }
+
     fn credentials(self) -> Result<ClientCredentials> {
+        let url = std::str::from_utf8(self.url.expose())
+            .map_err(|_| Error::config("sasl oauth: the token endpoint's URL is not UTF-8"))?;
         let mut credentials = match (self.client_secret, self.client_secret_file) {
-            (Some(secret), None) => ClientCredentials::new(self.url, self.client_id, secret),
-            (None, Some(path)) => {
-                ClientCredentials::with_secret_file(self.url, self.client_id, path)
-            }
+            (Some(secret), None) => ClientCredentials::new(url, self.client_id, secret),
+            (None, Some(path)) => ClientCredentials::with_secret_file(url, self.client_id, path),
             (None, None) => return Err(Error::config("sasl oauth: the client secret is missing")),
             (Some(_), Some(_)) => {
                 let words = "sasl oauth: there are a client secret and a file with one";
@@ -213,10 +228,8 @@ mod tests {
     #[test]
     fn sources_of_tokens_become_the_settings_of_rust() {
         let options = CredentialsOptions {
-            url: "https://idp/t".into(),
-            client_id: "me".into(),
             client_secret: Some("s".into()),
-            ..CredentialsOptions::default()
+            ..CredentialsOptions::new("https://idp/t", "me")
         };
         let all = CredentialsOptions {
             scope: Some("kafka".into()),
@@ -258,10 +271,8 @@ mod tests {
     fn tokens_that_can_not_be_are_refused_without_their_secrets() {
         let secret = || Some(Secret::from(CANARY));
         let options = |url: &str| CredentialsOptions {
-            url: url.into(),
-            client_id: "me".into(),
             client_secret: secret(),
-            ..CredentialsOptions::default()
+            ..CredentialsOptions::new(url, "me")
         };
         let file = || Some(PathBuf::from(CANARY));
         let both = CredentialsOptions { client_secret_file: file(), ..options("https://idp/t") };

@@ -132,7 +132,7 @@ impl TokenRequests {
     /// What came first, and whether there is any; waits up to `timeout` for it (`None`: as long as it takes).
     ///
     /// # Errors
-    /// `Closed` after [`Self::close`]; `Forked` in a child of the process that opened it.
+    /// `Closed` after [`Self::close`], once nothing is left; `Forked` in a child of the process that opened it.
     pub fn next(&self, timeout: Option<Duration>) -> Result<Option<Wanted>> {
         if !self.origin.is_here() {
             return Err(crate::fork::forked());
@@ -163,19 +163,23 @@ impl TokenRequests {
         }
     }
 
-    /// Whoever waits in [`Self::next`] comes back, and providers fail from now on. What lies here has failed.
+    /// Whoever waits in [`Self::next`] comes back, and providers fail from now on; requests that lie here have failed. What
+    /// ends is told all the same, also later: a host keeps something for each provider until it hears of that.
     pub fn close(&self) {
         if !self.origin.is_here() {
             return;
         }
-        let wanted = {
+        let failed: VecDeque<_> = {
             let mut state = self.shared.lock();
             state.closed = true;
-            std::mem::take(&mut state.wanted)
+            let is_token = |wanted: &Wanted| matches!(wanted, Wanted::Token(_));
+            let (failed, told) = std::mem::take(&mut state.wanted).into_iter().partition(is_token);
+            state.wanted = told;
+            failed
         };
         self.shared.wake.signal();
         self.shared.filled.notify_all();
-        drop(wanted);
+        drop(failed);
     }
 
     /// The descriptor to poll for reading: readable while something waits, and once it is closed.
@@ -217,10 +221,7 @@ impl Shared {
 
     /// Tells of what there is nothing to answer to.
     fn tell(&self, wanted: Wanted) {
-        let mut state = self.lock();
-        if !state.closed {
-            self.put(&mut state, wanted);
-        }
+        self.put(&mut self.lock(), wanted);
     }
 
     fn put(&self, state: &mut State, wanted: Wanted) {
@@ -519,6 +520,7 @@ mod tests {
         });
         // What the host has in hand it may still answer.
         request.answer(Ok(Token::new("t")));
+        assert_eq!(requests.next(None).unwrap_err().kind(), ErrorKind::Closed);
         runtime.block_on(asked).unwrap().unwrap();
         let told = |provider: &HostProvider| {
             runtime.block_on(async { provider.token().await.map(drop).unwrap_err().to_string() })
@@ -526,5 +528,27 @@ mod tests {
         assert_eq!(told(&provider), CLOSED);
         drop(requests);
         assert_eq!(told(&provider), CLOSED);
+    }
+
+    /// What a host keeps for a provider it would keep for ever.
+    #[test]
+    fn a_queue_that_is_closed_tells_of_ends_still() {
+        let (runtime, requests) = (runtime(), TokenRequests::open().unwrap());
+        let [before, after] = [1, 2].map(|tag| Arc::new(requests.provider(tag)));
+        let asking = Arc::clone(&after);
+        let asked = runtime.spawn(async move { asking.token().await.map(drop) });
+        while requests.shared.lock().wanted.is_empty() {
+            std::thread::yield_now();
+        }
+        drop(before);
+        requests.close();
+        let told = runtime.block_on(asked).unwrap().unwrap_err().to_string();
+        assert_eq!(told, UNANSWERED);
+        drop(after);
+        for tag in [1, 2] {
+            let told = requests.next(None).unwrap();
+            assert!(matches!(told, Some(Wanted::Released(of)) if of == tag), "{told:?}");
+        }
+        assert_eq!(requests.next(None).unwrap_err().kind(), ErrorKind::Closed);
     }
 }

@@ -155,7 +155,7 @@ const PLAIN_KEY: &str = "encrypted keys are not offered: decrypt it with openssl
 const SASL_REST: &str = "of SASL, PLAIN, SCRAM and OAUTHBEARER are offered yet";
 const OAUTH_REST: &str = "of OAUTHBEARER, properties set client credentials and the file of a token; other tokens are \
                           given by the program (OAuth)";
-const TOKENS: &str = "not needed: another token is asked for at 50 to 80 % of a token's life";
+const TOKENS: &str = "not needed: another token is asked for at 50 to 80 % of a token's life, the first time at 10 to 80 %";
 const LOGIN: &[&str] = &[
     "org.apache.kafka.common.security.oauthbearer.oauthbearerlogincallbackhandler",
     "org.apache.kafka.common.security.oauthbearer.secured.oauthbearerlogincallbackhandler",

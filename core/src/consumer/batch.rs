@@ -103,6 +103,13 @@ impl Batch {
         Self { records: self.records.detach(), ..self.clone() }
     }
 
+    /// The same with one record, for who has a place of it. Its bounds are those of the whole batch: what is done of it is not
+    /// to be said by this.
+    pub(crate) fn detach_one(&self, position: RecordPosition) -> (Self, RecordPosition) {
+        let (records, position) = self.records.detach_one(position);
+        (Self { records, skip: 0, ..self.clone() }, position)
+    }
+
     /// Whether its records are still wanted: not after a seek or the end of the assignment, and for now not while the
     /// partition is paused. For who hands records on one by one, and lets somebody else
     /// [steer](crate::ConsumerControl) meanwhile. A close changes nothing of it.

@@ -54,6 +54,9 @@ impl Claim {
 
     pub(crate) fn leave(&self) {
         self.wanted.fetch_or(LEFT, Ordering::AcqRel);
+        if let Some(marks) = &self.marks {
+            marks.leave();
+        }
     }
 
     /// What [`Self::standing`] is read from, for hosts that may not call for each record.

@@ -4,12 +4,19 @@
 //! it did not finish counts as done.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tokio::sync::Notify;
 
 use crate::protocol::NO_EPOCH;
+
+/// So many ranges of a partition may be open at once: what is never acknowledged must not take memory without end, and what
+/// is acknowledged here and there neither. A range is a batch that is handed out, or what is left of one.
+pub(crate) const MOST_OPEN: usize = 10_000;
+
+/// A partition that had as many goes on once there are no more than these.
+const OPEN_AGAIN: usize = MOST_OPEN / 4 * 3;
 
 /// Wakes who sees to the membership when something that it waits for may have come about.
 #[derive(Debug, Default)]
@@ -17,6 +24,9 @@ pub(crate) struct Attention {
     pub(crate) wake: Notify,
     /// It waits for what the application does next.
     wanted: AtomicBool,
+    /// How often a partition had [`MOST_OPEN`] ranges open, and how often that was over.
+    filled: AtomicU64,
+    freed: AtomicU64,
 }
 
 impl Attention {
@@ -30,6 +40,19 @@ impl Attention {
         if self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::SeqCst) {
             self.wake.notify_one();
         }
+    }
+
+    /// How often a partition was full, and how often it was not any more.
+    pub(crate) fn fillings(&self) -> (u64, u64) {
+        // In this order: one that ends meanwhile counts as one that has not.
+        let freed = self.freed.load(Ordering::SeqCst);
+        (self.filled.load(Ordering::SeqCst), freed)
+    }
+
+    /// Some partition waits until more of what was handed out is finished.
+    pub(crate) fn is_any_full(&self) -> bool {
+        let (filled, freed) = self.fillings();
+        filled != freed
     }
 }
 
@@ -96,6 +119,8 @@ struct Ledger {
     cuts: Vec<i64>,
     /// Of the batch that was handed out last.
     last: Option<Arc<Walk>>,
+    /// The partition is read no more, or from elsewhere: whoever keeps batches of it holds nothing up.
+    left: bool,
 }
 
 impl Ledger {
@@ -179,11 +204,54 @@ pub(crate) struct Marks {
     /// Who hands records on one by one has handed on this one last, if that says nothing of those before it.
     handed_on: Arc<Walk>,
     attention: Arc<Attention>,
+    /// Nothing more is to be handed out now.
+    full: AtomicBool,
+}
+
+impl Drop for Marks {
+    fn drop(&mut self) {
+        if *self.full.get_mut() {
+            self.attention.freed.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Marks {
     pub(crate) fn new(attention: &Arc<Attention>) -> Self {
-        Self { ledger: Mutex::default(), handed_on: Walk::new(), attention: Arc::clone(attention) }
+        Self {
+            ledger: Mutex::default(),
+            handed_on: Walk::new(),
+            attention: Arc::clone(attention),
+            full: AtomicBool::new(false),
+        }
+    }
+
+    /// So much is open that nothing more is handed out until some of it is finished.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::SeqCst)
+    }
+
+    /// Nothing more is handed out of it, for good.
+    pub(crate) fn leave(&self) {
+        let mut ledger = self.lock();
+        ledger.left = true;
+        self.weigh(ledger);
+    }
+
+    /// After each change of what is open.
+    fn weigh(&self, ledger: MutexGuard<'_, Ledger>) {
+        let open = if ledger.left { 0 } else { ledger.open.len() };
+        let was = self.is_full();
+        let is = if was { open > OPEN_AGAIN } else { open >= MOST_OPEN };
+        if was != is {
+            self.full.store(is, Ordering::SeqCst);
+            let count = if is { &self.attention.filled } else { &self.attention.freed };
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        drop(ledger);
+        if was != is {
+            self.attention.wake.notify_one();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -209,7 +277,9 @@ impl Marks {
         ledger.open.insert(from.0, open);
         ledger.end = to.0;
         ledger.last = Some(Arc::clone(&walk));
-        Span { incarnation, first: from.0, next: to.0, cuts: ledger.cuts.len(), walk }
+        let cuts = ledger.cuts.len();
+        self.weigh(ledger);
+        Span { incarnation, first: from.0, next: to.0, cuts, walk }
     }
 
     /// It has finished a span, or its beginning, up to `next`. Finishing twice, or what is not open any more, does
@@ -228,7 +298,7 @@ impl Marks {
         for at in done {
             ledger.open.remove(&at);
         }
-        drop(ledger);
+        self.weigh(ledger);
         if is_news {
             self.attention.draw();
         }
@@ -247,6 +317,7 @@ impl Marks {
         let Some((first, next)) = ledger.part(span, first, next) else { return };
         cut_range(&mut ledger, span, first, next);
         ledger.open.range_mut(first..next).for_each(|(_, open)| of(open));
+        self.weigh(ledger);
     }
 
     /// The record at this offset is handed on, by whom records are handed on one by one.

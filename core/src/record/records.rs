@@ -48,6 +48,17 @@ impl RecordBatch {
         Self { payload: Bytes::copy_from_slice(&self.payload), meta: Arc::clone(&self.meta) }
     }
 
+    /// The record at a position in memory of its own, and where it is there. What is told of the batch is that of the whole one.
+    pub(crate) fn detach_one(&self, position: RecordPosition) -> (Self, RecordPosition) {
+        let mut records = self.iter_from(position);
+        let rest = records.bytes();
+        let is_there = records.next().is_some();
+        let one = &rest[..rest.len() - records.bytes().len()];
+        let payload = Bytes::copy_from_slice(one);
+        let position = RecordPosition { rest: one.len() as u32, left: u32::from(is_there) };
+        (Self { payload, meta: Arc::clone(&self.meta) }, position)
+    }
+
     /// Number of records.
     pub fn len(&self) -> usize {
         self.meta.count as usize

@@ -61,9 +61,20 @@ fn read(raw: &RawBatch) -> Vec<Owned> {
     for expected in batch.iter() {
         let found = batch.iter_from(walk.position()).next().unwrap();
         assert_eq!((found.offset(), found.value()), (expected.offset(), expected.value()));
+        let (alone, at) = batch.detach_one(walk.position());
+        let mut detached = alone.iter_from(at);
+        let found = detached.next().unwrap();
+        assert_eq!(
+            (found.offset(), found.key(), found.value()),
+            (expected.offset(), expected.key(), expected.value())
+        );
+        assert_eq!(found.timestamp_ms(), expected.timestamp_ms());
+        assert!(found.headers().eq(expected.headers()) && detached.next().is_none());
         walk.next();
     }
     assert!(batch.iter_from(walk.position()).next().is_none());
+    let (nothing, at) = batch.detach_one(walk.position());
+    assert!(nothing.iter_from(at).next().is_none());
     records
 }
 

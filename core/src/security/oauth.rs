@@ -1,10 +1,11 @@
 //! OAUTHBEARER: tokens, where they come from, and how they are kept fresh.
 //!
 //! [`token`] is what a program gives or gets, [`grant`] a request to a token endpoint over [`http`], [`source`] one attempt
-//! to get a token, [`keeper`] when there is one, and [`bearer`] the login with it.
+//! to get a token, [`flight`] one that several wait for, [`keeper`] when there is one, and [`bearer`] the login with it.
 
 pub(crate) mod bearer;
 mod file;
+mod flight;
 #[cfg(feature = "fuzz-internals")]
 pub(super) mod fuzzed;
 mod grant;
@@ -42,7 +43,8 @@ pub struct OAuth {
 }
 
 impl OAuth {
-    /// Tokens that the program gets in its own way: an async closure, or a [`TokenProvider`].
+    /// Tokens that the program gets in its own way: an async closure, or a [`TokenProvider`]. Clients keep it as long as they live; one
+    /// that keeps a client itself would be kept for ever.
     /// ```
     /// # use std::time::Duration;
     /// # use ottla::{OAuth, Sasl, Token};
@@ -52,7 +54,7 @@ impl OAuth {
     /// }));
     /// ```
     pub fn provider(provider: impl TokenProvider + 'static) -> Self {
-        Source::Provider(Arc::new(provider)).into()
+        Source::Provider(Arc::new(flight::Shared::new(provider))).into()
     }
 
     /// The token that a file has: it is read again before a login, at most every 10 s. Kubernetes projects the tokens
@@ -96,7 +98,7 @@ impl OAuth {
             Source::Grant(grant) => grant.feed(feed),
             // Two that are not the same may give tokens of two users.
             Source::Provider(provider) => {
-                let at = Arc::as_ptr(provider).cast::<()>() as usize;
+                let at = Arc::as_ptr(provider).addr();
                 feed.field("provider", &at.to_be_bytes());
             }
         }

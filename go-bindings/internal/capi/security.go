@@ -82,7 +82,9 @@ type OAuthOptions struct {
 	File                        Secret
 	Token                       *Token
 	Provider                    *TokenProvider
-	Extensions                  []Property
+	// Kept is what the client is to keep of the provider.
+	Kept       any
+	Extensions []Property
 }
 
 // Token is an ottla_token.

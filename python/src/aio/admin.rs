@@ -2,6 +2,8 @@
 
 use ottla::TopicPartition;
 use ottla::bindings::Properties;
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -13,6 +15,7 @@ use crate::convert;
 use crate::ending::inside;
 use crate::errors::OrRaise;
 use crate::fork::Here;
+use crate::oauth::Asked;
 use crate::settings::{Made, Settings};
 
 /// Creates topics and asks about them, from asyncio. Settings and methods are those of ottla.Admin. A call that is
@@ -21,6 +24,7 @@ use crate::settings::{Made, Settings};
 pub(crate) struct AioAdmin {
     inner: Here<ottla::Admin>,
     reach: Reach,
+    asked: Asked,
 }
 
 impl Made for AioAdmin {
@@ -33,8 +37,8 @@ impl Made for AioAdmin {
         let mut settings = Settings::new(py, WHAT, settings)?;
         let connect = Connect::new(bootstrap, properties, &mut settings)?;
         settings.finish()?;
-        let (client, reaching) = connect.later(py)?;
-        Ok(Self { inner: Here::new(client.admin()), reach: Reach::new(reaching) })
+        let (client, reaching, asked) = connect.later(py)?;
+        Ok(Self { inner: Here::new(client.admin()), reach: Reach::new(reaching), asked })
     }
 }
 
@@ -141,5 +145,9 @@ impl AioAdmin {
         let _inside = inside(py);
         let _ = (exc_type, exc, traceback);
         Operation::ready(py.None())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.asked.traverse(&visit)
     }
 }

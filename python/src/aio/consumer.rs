@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla::bindings::{self, Properties};
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -13,6 +15,7 @@ use super::reading::{Else, Reading, What};
 use crate::consumer::{CLOSE_TIMEOUT_IN_A_HURRY, Wanted};
 use crate::ending::inside;
 use crate::errors::{self, OrRaise};
+use crate::oauth::Asked;
 use crate::reader::Ends;
 use crate::settings::Made;
 use crate::steering::WHAT;
@@ -31,6 +34,7 @@ use crate::{convert, member};
 pub(crate) struct AioConsumer {
     reading: Arc<Reading>,
     reach: Reach,
+    asked: Asked,
 }
 
 impl Made for AioConsumer {
@@ -41,9 +45,9 @@ impl Made for AioConsumer {
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let (connect, wanted) = Wanted::take(py, bootstrap, properties, settings)?;
-        let (client, reaching) = connect.later(py)?;
+        let (client, reaching, asked) = connect.later(py)?;
         let reading = Reading::new(wanted.build(py, &client, properties)?);
-        Ok(Self { reading, reach: Reach::new(reaching) })
+        Ok(Self { reading, reach: Reach::new(reaching), asked })
     }
 }
 
@@ -126,7 +130,12 @@ impl AioConsumer {
     ) -> PyResult<AioRecords> {
         let _inside = inside(py);
         let (timeout, ends) = (convert::timeout(timeout)?, Arc::new(convert::ends(until)?));
-        Ok(AioRecords { reading: Arc::clone(&self.reading), timeout, ends })
+        Ok(AioRecords {
+            reading: Arc::clone(&self.reading),
+            timeout,
+            ends,
+            asked: self.asked.again(py),
+        })
     }
 
     /// Iterates over batches, by "async for". Ends as records() does.
@@ -139,7 +148,12 @@ impl AioConsumer {
     ) -> PyResult<AioBatches> {
         let _inside = inside(py);
         let (timeout, ends) = (convert::timeout(timeout)?, Arc::new(convert::ends(until)?));
-        Ok(AioBatches { reading: Arc::clone(&self.reading), timeout, ends })
+        Ok(AioBatches {
+            reading: Arc::clone(&self.reading),
+            timeout,
+            ends,
+            asked: self.asked.again(py),
+        })
     }
 
     /// The next of what events() gives, or None if there was nothing within timeout (seconds or a timedelta; None
@@ -160,7 +174,7 @@ impl AioConsumer {
     fn events(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<AioEvents> {
         let _inside = inside(py);
         let timeout = convert::timeout(timeout)?;
-        Ok(AioEvents { reading: Arc::clone(&self.reading), timeout })
+        Ok(AioEvents { reading: Arc::clone(&self.reading), timeout, asked: self.asked.again(py) })
     }
 
     /// Commits what is done, and waits until the group has it. What the task has in hand is not done: record.ack()
@@ -318,6 +332,10 @@ impl AioConsumer {
             false => "<ottla.aio.Consumer>",
         }
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.asked.traverse(&visit)
+    }
 }
 
 /// Iterates over the records of a consumer.
@@ -326,6 +344,7 @@ pub(crate) struct AioRecords {
     reading: Arc<Reading>,
     timeout: Option<Duration>,
     ends: Arc<Ends>,
+    asked: Asked,
 }
 
 #[pymethods]
@@ -338,6 +357,10 @@ impl AioRecords {
         let _inside = inside(py);
         self.reading.next(py, What::Record, Else::Stops, Arc::clone(&self.ends), self.timeout)
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.asked.traverse(&visit)
+    }
 }
 
 /// Iterates over the batches of a consumer.
@@ -346,6 +369,7 @@ pub(crate) struct AioBatches {
     reading: Arc<Reading>,
     timeout: Option<Duration>,
     ends: Arc<Ends>,
+    asked: Asked,
 }
 
 #[pymethods]
@@ -358,6 +382,10 @@ impl AioBatches {
         let _inside = inside(py);
         self.reading.next(py, What::Batch, Else::Stops, Arc::clone(&self.ends), self.timeout)
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.asked.traverse(&visit)
+    }
 }
 
 /// Iterates over the batches of a consumer, and what its group says.
@@ -365,6 +393,7 @@ impl AioBatches {
 pub(crate) struct AioEvents {
     reading: Arc<Reading>,
     timeout: Option<Duration>,
+    asked: Asked,
 }
 
 #[pymethods]
@@ -376,5 +405,9 @@ impl AioEvents {
     fn __anext__(&self, py: Python<'_>) -> PyResult<Operation> {
         let _inside = inside(py);
         self.reading.next(py, What::Event, Else::Stops, Arc::default(), self.timeout)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.asked.traverse(&visit)
     }
 }

@@ -168,6 +168,8 @@ impl Loop {
             }
             error
         })?;
+        // Token providers that are to be awaited run on it.
+        py.import("ottla._tokens")?.call_method1("seen", (event_loop,))?;
         LOOPS.with_borrow_mut(|loops| {
             loops.retain(|known| known.strong_count() > 0);
             loops.push(Arc::downgrade(&made));

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ottla::bindings::{self, OwnedRecord, Properties};
 use ottla::{ErrorKind, Record};
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -24,6 +26,7 @@ use crate::exclusive::lock;
 use crate::exit;
 use crate::fork::Here;
 use crate::guard::guarded;
+use crate::oauth::Asked;
 use crate::producer::{
     CLOSE_TIMEOUT, CLOSE_TIMEOUT_IN_A_HURRY, RecordParts, WHAT, Wanted, send_values, values,
 };
@@ -48,6 +51,7 @@ pub(crate) struct AioProducer {
     reach: Reach,
     statistics: Statistics,
     closed: AtomicBool,
+    asked: Asked,
 }
 
 impl Made for AioProducer {
@@ -58,7 +62,7 @@ impl Made for AioProducer {
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let (connect, wanted) = Wanted::take(py, bootstrap, properties, settings)?;
-        let (client, reaching) = connect.later(py)?;
+        let (client, reaching, asked) = connect.later(py)?;
         let inner = wanted.build(py, &client)?;
         Ok(Self {
             inner,
@@ -67,6 +71,7 @@ impl Made for AioProducer {
             reach: Reach::new(reaching),
             statistics: Statistics::of(&client),
             closed: AtomicBool::new(false),
+            asked,
         })
     }
 }
@@ -418,12 +423,16 @@ impl AioProducer {
             false => "<ottla.aio.Producer>",
         }
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.asked.traverse(&visit)
+    }
 }
 
 impl Drop for AioProducer {
     fn drop(&mut self) {
         if let Some(producer) = self.inner.get_here() {
-            exit::orphaned(producer);
+            exit::orphaned(producer, std::mem::take(&mut self.asked));
         }
     }
 }

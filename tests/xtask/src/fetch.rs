@@ -28,7 +28,7 @@ const CARGO_TOOLS: Wheels = Wheels {
 const PYTHON_TOOLS: Wheels = Wheels {
     name: "python-tools",
     requirements: include_str!("../requirements/python.txt"),
-    about: "maturin, zig, pytest, uvloop, mypy, basedpyright, pyarrow, polars, pandas, DuckDB and FastAPI, 380 MB",
+    about: "maturin, zig, pytest, uvloop, mypy, basedpyright, pyarrow, polars, pandas, DuckDB, FastAPI, fastavro, jsonschema and protobuf, 390 MB",
 };
 const GO: Wheels = Wheels {
     name: "go",

@@ -65,10 +65,22 @@ impl Log {
         &self.step
     }
 
-    /// The last `lines` of the step.
+    /// The last `lines` of the step, without those that only say that a test began or passed: hundreds of them come behind the
+    /// one that failed.
     pub(crate) fn tail(&self, lines: usize) -> String {
-        let all: Vec<&str> = self.step.lines().collect();
+        let all: Vec<&str> = self.step.lines().filter(|line| !is_good_news(line)).collect();
         all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// The lines of the step that name a test which failed, each once, at most `most` of them.
+    pub(crate) fn failures(&self, most: usize) -> Vec<String> {
+        let mut named: Vec<String> = Vec::new();
+        for line in self.step.lines().map(str::trim).filter(|line| is_failure(line)) {
+            if named.len() < most && !named.iter().any(|name| name == line) {
+                named.push(line.to_owned());
+            }
+        }
+        named
     }
 
     /// Writes one line.
@@ -138,6 +150,23 @@ impl Log {
     }
 }
 
+/// Go's and nextest's words for a test that is under way or passed.
+fn is_good_news(line: &str) -> bool {
+    let line = line.trim_start();
+    ["=== RUN ", "=== PAUSE ", "=== CONT ", "--- PASS:", "PASS ["]
+        .iter()
+        .any(|word| line.starts_with(word))
+}
+
+/// How Go, nextest, pytest, libtest and the C tests name a test that failed.
+fn is_failure(line: &str) -> bool {
+    let begins =
+        ["--- FAIL:", "FAIL [", "TIMEOUT [", "SIGABRT [", "SIGSEGV [", "FAILED ", "ERROR "];
+    begins.iter().any(|word| line.starts_with(word))
+        || (line.starts_with("test ") && line.ends_with("... FAILED"))
+        || line.contains(": failed: ")
+}
+
 /// Control characters would move the cursor out of the status line.
 fn plain(line: &str) -> String {
     line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -159,6 +188,43 @@ mod tests {
         assert_eq!(log.tail(2), "line 3\nline 4");
         assert!(!log.step_output().contains("before"));
         assert!(fs::read_to_string(log.path()).unwrap().starts_with("before\n--- step\nline 0"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_failed_is_found_among_what_passed() {
+        let folder = std::env::temp_dir().join(format!("ottla-xtask-bad-{}", std::process::id()));
+        let mut log = Log::create(&folder, "demo").unwrap();
+        log.begin("step");
+        for line in ["=== RUN   TestA", "    a_test.go:3: 2 is not 1", "--- FAIL: TestA (0.1s)"] {
+            log.line(line);
+        }
+        for i in 0..9 {
+            log.line(&format!("=== RUN   TestB{i}"));
+            log.line(&format!("    --- PASS: TestB{i} (0.00s)"));
+            log.line(&format!("        PASS [   0.013s] ottla b::{i}"));
+        }
+        for line in [
+            "FAIL [ 1.0s] ottla c",
+            "FAIL [ 1.0s] ottla c",
+            "test d ... FAILED",
+            "x.c:3: failed: a",
+        ] {
+            log.line(line);
+        }
+        let names = [
+            "--- FAIL: TestA (0.1s)",
+            "FAIL [ 1.0s] ottla c",
+            "test d ... FAILED",
+            "x.c:3: failed: a",
+        ];
+        assert_eq!(log.failures(9), names);
+        assert_eq!(log.failures(2), names[..2]);
+        assert!(
+            log.tail(6).starts_with("    a_test.go:3: 2 is not 1\n--- FAIL: TestA"),
+            "{}",
+            log.tail(6)
+        );
         fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -149,10 +149,7 @@ pub(crate) const STAGES: &[Stage] = &[
         steps: &[
             Step {
                 name: "header is what the source says",
-                run: Run::Command(
-                    "cargo run --locked --quiet -p ottla-c --features header --bin \
-                     ottla-header -- --check",
-                ),
+                run: Run::Command("cargo run --locked --quiet -p ottla-header -- --check"),
                 ..CHECK
             },
             Step { name: "header for each standard", run: Run::Own(check_header), ..CHECK },
@@ -225,6 +222,14 @@ pub(crate) const STAGES: &[Stage] = &[
             Step {
                 name: "examples",
                 run: Run::Command("{go} vet ./..."),
+                dir: "examples/go",
+                env: GO_ENV,
+                ..CHECK
+            },
+            Step {
+                name: "examples do what they are for",
+                run: Run::Command("{go} test -json -race -count=1 -timeout=5m ./..."),
+                count: Count::GoJson,
                 dir: "examples/go",
                 env: GO_ENV,
                 ..CHECK

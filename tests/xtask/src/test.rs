@@ -14,6 +14,8 @@ use crate::{fetch, machine};
 const TAIL: usize = 60;
 /// In CI the log is what people have.
 const TAIL_IN_CI: usize = 300;
+/// How many failed tests of a step are named once more below the table: of a long output the end is what people see.
+const NAMED: usize = 20;
 
 /// What to run.
 #[derive(Debug, clap::Args)]
@@ -38,6 +40,8 @@ struct Row {
     stage: &'static str,
     counts: Counts,
     time: Duration,
+    /// What failed, by step.
+    failed: Vec<String>,
 }
 
 /// Runs; whether everything passed.
@@ -70,11 +74,14 @@ fn run_all(place: &mut Place, chosen: &[&'static Stage]) -> Result<bool, String>
     let mut rows = Vec::new();
     for stage in chosen {
         let started = Instant::now();
-        let counts = run_stage(place, stage)?;
-        rows.push(Row { stage: stage.name, counts, time: started.elapsed() });
+        let (counts, failed) = run_stage(place, stage)?;
+        rows.push(Row { stage: stage.name, counts, time: started.elapsed(), failed });
     }
     let (table, all) = closing(&rows);
     print!("\n{table}\n{}\n", all.closing_line());
+    for line in rows.iter().flat_map(|row| &row.failed) {
+        println!("  {line}");
+    }
     Ok(all.failed == 0)
 }
 
@@ -88,16 +95,17 @@ fn all_needs(chosen: &[&Stage], root: &std::path::Path) -> Vec<Need> {
     needs
 }
 
-fn run_stage(place: &mut Place, stage: &Stage) -> Result<Counts, String> {
+/// What it counted, and what failed.
+fn run_stage(place: &mut Place, stage: &Stage) -> Result<(Counts, Vec<String>), String> {
     let mut log = Log::create(&place.folder(), stage.name)?;
-    let mut all = Counts::default();
+    let (mut all, mut named) = (Counts::default(), Vec::new());
     println!("{}: {}", stage.name, stage.about);
     if stage.cluster
         && let Err(why) = place.start_cluster(&mut log)
     {
         log.clear();
         println!("  FAILED: no real cluster: {why}");
-        return Ok(Counts::FAIL);
+        return Ok((Counts::FAIL, vec![format!("{}: no real cluster", stage.name)]));
     }
     let steps: Vec<_> = stage.steps(place.root()).collect();
     for step in steps {
@@ -113,6 +121,8 @@ fn run_stage(place: &mut Place, stage: &Stage) -> Result<Counts, String> {
             let why = result.err().unwrap_or_else(|| "tests failed".into());
             println!("  FAILED {}: {}: {why}", stage.name, step.name);
             print_tail(&log);
+            named.push(format!("{}: {}: {why}", stage.name, step.name));
+            named.extend(log.failures(NAMED).iter().map(|line| format!("  {line}")));
         } else if step.show || counts.skipped > 0 && counts.passed == 0 {
             print!("{}", log.step_output());
         }
@@ -123,7 +133,7 @@ fn run_stage(place: &mut Place, stage: &Stage) -> Result<Counts, String> {
             println!("The end of each broker's log:\n{logs}");
         }
     }
-    Ok(all)
+    Ok((all, named))
 }
 
 fn print_tail(log: &Log) {
@@ -215,7 +225,7 @@ fn closing(rows: &[Row]) -> (String, Counts) {
         "{:<12} {:>7} {:>7} {:>8} {:>8}\n",
         "stage", "passed", "failed", "skipped", "seconds"
     );
-    for Row { stage, counts, time } in rows {
+    for Row { stage, counts, time, .. } in rows {
         all += *counts;
         let Counts { passed, failed, skipped } = counts;
         let seconds = time.as_secs_f64();
@@ -237,6 +247,7 @@ mod tests {
             stage,
             counts: Counts { passed, failed, skipped: 1 },
             time: Duration::from_millis(1250),
+            failed: Vec::new(),
         };
         let (table, all) = closing(&[row("rust", 120, 0), row("c", 7, 2)]);
         let lines: Vec<&str> = table.lines().collect();
@@ -294,10 +305,12 @@ mod tests {
     #[test]
     fn every_step_counts_and_a_failed_one_is_a_failure() {
         let mut room = Room::new("steps");
-        let counts = run_stage(&mut room.place, &MIXED);
-        assert_eq!(counts, Ok(Counts { passed: 4, failed: 4, skipped: 2 }));
+        let (counts, failed) = run_stage(&mut room.place, &MIXED).unwrap();
+        assert_eq!(counts, Counts { passed: 4, failed: 4, skipped: 2 });
+        assert_eq!(failed.len(), 4, "{failed:?}");
+        assert!(failed[0].starts_with("mixed: exit: "), "{failed:?}");
         let counts = run_stage(&mut room.place, &GOOD);
-        assert_eq!(counts, Ok(Counts { passed: 2, failed: 0, skipped: 0 }));
+        assert_eq!(counts, Ok((Counts { passed: 2, failed: 0, skipped: 0 }, Vec::new())));
     }
 
     #[test]
@@ -312,7 +325,9 @@ mod tests {
     fn a_stage_without_its_cluster_fails() {
         let mut room = Room::new("cluster");
         room.place.have_no_brokers();
-        assert_eq!(run_stage(&mut room.place, &ALONE), Ok(Counts::FAIL));
+        let (counts, failed) = run_stage(&mut room.place, &ALONE).unwrap();
+        assert_eq!(counts, Counts::FAIL);
+        assert_eq!(failed, ["real: no real cluster"]);
     }
 
     #[test]

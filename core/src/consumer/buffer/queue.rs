@@ -152,12 +152,17 @@ pub(super) struct Shelf {
 
 impl Shelf {
     fn is_ready(&self) -> bool {
-        !self.queue.is_empty() && !self.is_held() && !self.busy
+        !self.queue.is_empty() && !self.is_held() && !self.busy && !self.is_full()
     }
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.queue.capacity()
+    }
+
+    /// Too much of it is in hand.
+    pub(super) fn is_full(&self) -> bool {
+        self.claim.marks().is_some_and(Marks::is_full)
     }
 
     /// Nothing of it is handed out now.
@@ -699,7 +704,7 @@ impl Shelves {
                 continue;
             };
             let is_apart = shelf.is_apart();
-            let waits = is_apart || shelf.busy;
+            let waits = is_apart || shelf.busy || shelf.is_full();
             let entry = if waits { None } else { shelf.queue.pop_front() };
             let Some(entry) = entry else {
                 shelf.in_ring = false;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::queue::Dropped;
+use super::queue::{Dropped, Shelf};
 use super::{Begin, Buffer, Key, State, Unreadable};
 use crate::consumer::event::Event;
 use crate::consumer::marks::{Attention, Place};
@@ -230,9 +230,11 @@ impl Buffer {
     pub(in crate::consumer) fn presence(&self) -> Presence {
         let state = self.lock();
         let Some(seat) = &state.seat else { return Presence::default() };
+        // Who waits only because it has finished nothing of so much is not there for the group.
+        let is_any_full = seat.attention.is_any_full();
         let Reader { asks, waits } = seat.presence;
         let own = state.shelves.takers().map(|(_, taker)| (taker.who, taker.presence));
-        Presence { asks, waits, own: own.collect() }
+        Presence { asks, waits: waits && !is_any_full, own: own.collect() }
     }
 
     /// Which readers have handed records on one by one since the last look.
@@ -247,6 +249,24 @@ impl Buffer {
             state.shelves.iter().filter_map(|(_, slot)| moved(slot)).collect();
         moved.dedup();
         moved
+    }
+
+    /// Some partitions are full, or are not any more: what there is of these is handed out again. Gives those that are.
+    pub(in crate::consumer) fn look_for_full(&self) -> Vec<Key> {
+        let mut state = self.lock();
+        let all: Vec<(Key, SlotId)> =
+            state.shelves.iter().map(|(key, slot)| (key.clone(), slot)).collect();
+        let mut any_ready = false;
+        let mut full = Vec::new();
+        for (key, slot) in all {
+            if state.shelves.get(slot).is_some_and(Shelf::is_full) {
+                full.push(key);
+            } else {
+                any_ready |= state.shelves.ready(slot);
+            }
+        }
+        Self::notify(state, any_ready, false);
+        full
     }
 
     /// The application waits no more, and has nothing in hand: its time runs from now on.

@@ -775,9 +775,11 @@ async fn what_is_detached_keeps_nothing() {
     let (record, detached) = (batch.get(0).unwrap().detach(), batch.detach());
     assert_eq!(set.room(), 99 * SIZE);
     assert_eq!(detached.get(0).unwrap().value(), batch.get(0).unwrap().value());
+    let (alone, at) = batch.detach_one(batch.iter().position());
     drop(batch);
     assert_eq!((set.room(), detached.base_offset(), record.offset()), (100 * SIZE, 7, 7));
     assert_eq!(record.value(), detached.get(0).unwrap().value());
+    assert_eq!(record.value(), alone.iter_from(at).next().unwrap().value());
 }
 
 /// What a batch is decompressed into is held as long as the batch is.

@@ -8,6 +8,7 @@
 //! events   what a machine is told, and what it wants done                           events.rs
 //! wire     the bytes that members send one another                                  wire.rs
 //! wish     what is subscribed to: names and patterns                                wish.rs
+//! look     which topics match a pattern, as brokers see them                        look.rs
 //! assignors who reads what                                                          assignors/
 //! calls    the requests to the coordinator                                          calls.rs
 //! ```
@@ -20,6 +21,7 @@ mod codes;
 mod coordinator;
 pub(crate) mod events;
 mod life;
+mod look;
 pub(crate) mod next;
 mod offsets;
 mod settings;

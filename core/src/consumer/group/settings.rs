@@ -16,7 +16,8 @@ pub enum Commit {
     #[default]
     Marks,
     /// Once the application says so, in any order ([`Batch::ack`](crate::Batch::ack)): what is committed is the end of
-    /// what is finished without a gap. When and where as with `Marks`.
+    /// what is finished without a gap. When and where as with `Marks`. Of a partition 10,000 batches, or parts of them, may
+    /// be handed out and not finished: then nothing more of it comes until there are no more than 7,500.
     Acked,
     /// As with `Marks`, but nothing is committed except by
     /// [`Consumer::commit`](crate::Consumer::commit).

@@ -35,11 +35,12 @@ use crate::cluster::{Handle, Lookup};
 use crate::config::Start;
 use crate::consumer::buffer::{Buffer, Key, Lease, Presence};
 use crate::consumer::event::Event;
-use crate::consumer::marks::Attention;
+use crate::consumer::marks::{Attention, MOST_OPEN};
 use crate::consumer::{StreamEnd, WHO};
 use crate::environment::{Environment, earlier};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
+use crate::metrics::limited;
 use crate::policy::backoff::Backoff;
 use crate::policy::metadata_refresh::RefreshReason;
 use crate::policy::spell::Spell;
@@ -206,6 +207,8 @@ pub(crate) struct Member {
     presence: Presence,
     /// Since when who reads is away, by number: the consumer, and streams of single partitions.
     away: BTreeMap<u64, Instant>,
+    /// How often partitions had too much in hand, and how often that was over.
+    fillings: (u64, u64),
     halted: bool,
     lease: Lease,
     /// When the consumer is closed, at the latest.
@@ -304,6 +307,7 @@ impl Member {
             nameless_until: None,
             presence: Presence::default(),
             away: BTreeMap::new(),
+            fillings: (0, 0),
             halted: false,
             lease: Lease::Over,
             closes: None,
@@ -331,6 +335,7 @@ impl Member {
             self.offsets.expire(now);
             self.nameless_until.take_if(|until| *until <= now);
             let is_closed = self.buffer.is_closed();
+            self.look_for_full();
             self.see_application();
             // What was ordered before the application asked for the next, or closed, comes before that.
             for _ in 0..self.orders.len() {
@@ -441,6 +446,25 @@ impl Member {
         self.learn();
     }
 
+    /// Partitions of which too much is in hand wait, which is told: nobody would know why nothing comes.
+    fn look_for_full(&mut self) {
+        let now = self.attention.fillings();
+        let before = std::mem::replace(&mut self.fillings, now);
+        if now == before {
+            return;
+        }
+        let full = self.buffer.look_for_full();
+        if now.0 != before.0
+            && let Some((topic, partition)) = full.first()
+        {
+            let logs = self.pool.metrics().logs();
+            let (group, most, partitions) = (&*self.config.id, MOST_OPEN, full.len());
+            limited!(logs, "ottla::consumer", WARN, group, %topic, partition, partitions, most,
+                "so many batches, or parts of them, are handed out and not acknowledged: nothing more of the partition until \
+                 some are; acknowledge each batch once it is finished");
+        }
+    }
+
     /// Whether the application is there. Each of those who read for it has a clock of his own: one that waits, or comes again
     /// and again, says nothing of another one that hangs.
     fn see_application(&mut self) {
@@ -452,7 +476,11 @@ impl Member {
         let (mut asked, mut away) = (false, BTreeMap::new());
         for (who, reader) in self.presence.readers() {
             let was = before.reader(who);
-            let has_asked = was.is_none_or(|was| was.asks != reader.asks) || moved.contains(&who);
+            // Who waited in vain as too much was in hand waits for something again once that is over.
+            let waits_again = was.is_some_and(|was| reader.waits && !was.waits);
+            let has_asked = was.is_none_or(|was| was.asks != reader.asks)
+                || moved.contains(&who)
+                || waits_again;
             asked |= has_asked;
             // The consumer itself has no clock until it has asked once.
             let has_clock = who != WHO || reader.asks > 0;

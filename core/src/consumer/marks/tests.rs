@@ -243,6 +243,58 @@ fn what_somebody_had_who_is_gone_is_in_nobodys_hand_and_never_finished() {
 }
 
 #[test]
+fn so_much_may_be_open_and_no_more() {
+    let attention = Arc::new(Attention::default());
+    let marks = Marks::new(&attention);
+    let most = MOST_OPEN as i64;
+    let span = marks.handed(1, (0, -1), (2 * most, 0));
+    // Every second one is finished.
+    for at in 0..most - 1 {
+        marks.done_range(&span, 2 * at, 2 * at + 1);
+        assert!(!marks.is_full() && !attention.is_any_full(), "{at}");
+    }
+    let last = marks.handed(1, (2 * most, 0), (2 * most + 1, 0));
+    assert!(marks.is_full());
+    assert_eq!(attention.fillings(), (1, 0));
+    // A batch that is finished in one piece is no way out, what lies between is.
+    marks.done(&last, 2 * most + 1);
+    assert!(marks.is_full() && attention.is_any_full());
+    marks.done(&span, most / 2 - 10);
+    assert!(marks.is_full());
+    marks.done(&span, most / 2 + 10);
+    assert!(!marks.is_full() && !attention.is_any_full());
+    assert_eq!(attention.fillings(), (1, 1));
+}
+
+#[test]
+fn what_is_full_and_goes_is_not_full_any_more() {
+    let attention = Arc::new(Attention::default());
+    let marks = Marks::new(&attention);
+    for at in 0..MOST_OPEN as i64 {
+        marks.handed(1, (at, -1), (at + 1, 0));
+    }
+    assert!(marks.is_full());
+    // Another log.
+    marks.handed(2, (0, -1), (1, 0));
+    assert!(!marks.is_full());
+    for at in 0..MOST_OPEN as i64 {
+        marks.handed(3, (at, -1), (at + 1, 0));
+    }
+    assert!(attention.is_any_full());
+    drop(marks);
+    assert!(!attention.is_any_full());
+    // Of one that is read no more, somebody may keep batches for ever.
+    let marks = Marks::new(&attention);
+    let spans: Vec<Span> =
+        (0..MOST_OPEN as i64).map(|at| marks.handed(1, (at, -1), (at + 1, 0))).collect();
+    assert!(attention.is_any_full());
+    marks.leave();
+    assert!(!attention.is_any_full());
+    marks.done(&spans[0], 1);
+    assert!(!attention.is_any_full());
+}
+
+#[test]
 fn who_waits_is_woken_once() {
     let attention = Arc::new(Attention::default());
     let marks = Marks::new(&attention);

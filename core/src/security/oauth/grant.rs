@@ -94,9 +94,8 @@ impl ClientCredentials {
     }
 
     /// One more field of the request, such as `audience`. Not shown.
-    pub fn param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        // The same allocation: no copy stays behind.
-        self.params.push((name.into(), Secret::from(value.into())));
+    pub fn param(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
+        self.params.push((name.into(), value.into()));
         self
     }
 
@@ -134,6 +133,9 @@ impl ClientCredentials {
             if std::str::from_utf8(secret.expose()).is_err() {
                 return wrong("the client secret is not UTF-8");
             }
+        }
+        if self.params.iter().any(|(_, value)| std::str::from_utf8(value.expose()).is_err()) {
+            return wrong("a field of the request is not UTF-8");
         }
         if !self.in_body && !self.encoded && self.id.contains(':') {
             return wrong("a client id with a ':' is not clear in a header: secret_in_body");

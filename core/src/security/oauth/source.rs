@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::file::TextFile;
+use super::flight;
 use super::grant::{ClientCredentials, Why};
 use super::http::{Answer, Reader};
-use super::token::{Token, TokenProvider};
+use super::token::Token;
 use super::url::Url;
-use crate::caught::caught;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Metrics;
@@ -32,7 +32,7 @@ pub(super) enum Source {
     Fixed(Token),
     File(Arc<TextFile>),
     Grant(Arc<ClientCredentials>),
-    Provider(Arc<dyn TokenProvider>),
+    Provider(Arc<flight::Shared>),
 }
 
 /// Why there is none.
@@ -51,7 +51,7 @@ impl From<Error> for Failure {
     }
 }
 
-fn none(words: impl Into<String>) -> Error {
+pub(super) fn none(words: impl Into<String>) -> Error {
     Error::new(ErrorKind::Credentials, words)
 }
 
@@ -76,13 +76,7 @@ pub(super) async fn fetch(
                 let text = file.text(env).await;
                 text.map(Token::new).map_err(|words| none(words).passing().into())
             }
-            Source::Provider(provider) => {
-                // Foreign code.
-                let token = caught(async { provider.token().await }).await?;
-                let token = token.map_err(|e| none(format!("{name}: {e}")).passing())?;
-                token.check().map_err(|why| none(format!("{name}: {why}")))?;
-                Ok(token)
-            }
+            Source::Provider(provider) => provider.token(env).await,
             Source::Grant(grant) => {
                 let Some(url) = grant.url() else { return Err(none("no token endpoint").into()) };
                 // It may be replaced just now.

@@ -119,9 +119,9 @@ impl fmt::Debug for Token {
 /// What goes wrong where a token comes from.
 pub type TokenError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where tokens come from, in a program's own way. Asked by one caller at a time, on the engine: it must not keep a
-/// thread waiting. What it gives is used by all connections, and asked for anew at 50 to 80 % of its life, the first
-/// one from 10 % on.
+/// Where tokens come from, in a program's own way. Asked by one caller at a time, however many clients have the same one, on the
+/// engine: it must not keep a thread waiting. What it gives is used by all connections, and asked for anew at 50 to 80 % of
+/// its life; the first one, and one that came after a failure, at 10 to 80 %.
 ///
 /// An async closure that takes nothing is one as well. Its error must not tell secrets: it is told as it is.
 pub trait TokenProvider: Send + Sync {

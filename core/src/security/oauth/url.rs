@@ -3,14 +3,15 @@
 use std::fmt;
 
 use crate::config::Endpoint;
+use crate::security::Secret;
 
 /// An `http` or `https` URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Url {
     pub(super) is_tls: bool,
     pub(super) endpoint: Endpoint,
     /// With its query.
-    target: String,
+    target: Secret,
     /// As it was written, or 443 and 80.
     has_port: bool,
 }
@@ -49,19 +50,24 @@ impl Url {
         if !target.bytes().all(|b| b.is_ascii_graphic()) {
             return Err("it has characters that are to be written as %XX");
         }
-        let slash = if target.starts_with('/') { "" } else { "/" };
         let usual = if is_tls { 443 } else { 80 };
+        // In one allocation: no copy stays behind.
+        let mut whole = Vec::with_capacity(target.len() + 1);
+        if !target.starts_with('/') {
+            whole.push(b'/');
+        }
+        whole.extend_from_slice(target.as_bytes());
         Ok(Self {
             is_tls,
             endpoint: Endpoint { host: host.to_owned(), port: number.unwrap_or(usual) },
-            target: format!("{slash}{target}"),
+            target: Secret::from(whole),
             has_port: number.is_some_and(|port| port != usual),
         })
     }
 
     /// For the request line.
     pub(super) fn target(&self) -> &str {
-        &self.target
+        std::str::from_utf8(self.target.expose()).unwrap_or_default()
     }
 
     /// For the header `Host`.
@@ -75,8 +81,14 @@ impl Url {
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_tls { "https" } else { "http" };
-        let path = self.target.split('?').next().unwrap_or_default();
+        let path = self.target().split('?').next().unwrap_or_default();
         write!(f, "{scheme}://{}{path}", self.host())
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Url({self})")
     }
 }
 
@@ -98,6 +110,7 @@ mod tests {
             let Endpoint { host: read, port: at } = &url.endpoint;
             assert_eq!((url.is_tls, &**read, *at, url.target()), (is_tls, host, port, target));
             assert_eq!(url.to_string(), shown);
+            assert_eq!(format!("{url:?}"), format!("Url({shown})"));
         }
     }
 

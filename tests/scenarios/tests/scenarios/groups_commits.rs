@@ -8,6 +8,7 @@ use std::time::Duration;
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, GroupState};
 use ottla::{
     Assignor, Client, Commit, Compression, Consumer, ConsumerBuilder, ErrorKind, Event, Record,
+    Standing,
 };
 use ottla_scenarios::steps::{acked, acks, cluster, connect, ms, secs, small_batches};
 use ottla_scenarios::virtual_cluster;
@@ -444,4 +445,70 @@ async fn what_the_group_says_waits_for_who_asks_for_it() {
     }
     assert_eq!(said, [("goes", 2), ("comes", 1)]);
     other.abort();
+}
+
+/// What a ledger keeps is bounded: a partition of which too much is in hand waits, others do not, and acknowledging has it go on.
+#[tokio::test(start_paused = true)]
+async fn a_partition_of_which_too_much_is_in_hand_waits_for_acknowledgements() {
+    const MOST: i64 = 10_000;
+    let cluster = cluster(1, 2);
+    let one = client(&cluster, 1).await;
+    let producer = one.producer().linger(ms(5)).build().unwrap();
+    let send = |_| producer.try_send(Record::to("t").partition(0).value("x")).unwrap();
+    // Filled whatever the sizes of batches are, with one more behind that.
+    acks((0..2 * MOST + 2_000).map(send).collect()).await;
+    acked(&producer, Record::to("t").partition(0).value("last")).await;
+    let mut consumer = member(&one).commit(Commit::Acked).build().unwrap();
+    let mut kept = Vec::new();
+    let mut ranges = 0;
+    while ranges < MOST {
+        let batch = batch_within(&mut consumer, secs(30)).await.expect("less than may be open");
+        // Every second record is finished; the first that is not is the first of the batch.
+        for at in (batch.base_offset() + 1..batch.next_offset()).step_by(2) {
+            batch.ack_range(at, at + 1);
+        }
+        ranges += (batch.len() as i64 + 1) / 2;
+        kept.push(batch);
+    }
+    assert!(batch_within(&mut consumer, secs(60)).await.is_none(), "one more batch");
+    acked(&producer, Record::to("t").partition(1).value("x")).await;
+    let other =
+        batch_within(&mut consumer, secs(30)).await.expect("of a partition that is not full");
+    assert_eq!(other.partition(), 1);
+    other.ack();
+    for batch in kept.drain(..) {
+        batch.ack();
+    }
+    loop {
+        let batch = batch_within(&mut consumer, secs(30)).await.expect("it goes on");
+        batch.ack();
+        if batch.next_offset() > 2 * MOST + 2_000 {
+            break;
+        }
+    }
+    consumer.commit().await.unwrap();
+    assert_eq!(committed(&cluster, 0), Some(2 * MOST + 2_001));
+}
+
+/// Who waits only because it has finished nothing of so much is not there: it leaves, and what it had is somebody's again, which
+/// may be its own.
+#[tokio::test(start_paused = true)]
+async fn who_acknowledges_nothing_does_not_wait_for_ever() {
+    let cluster = cluster(1, 1);
+    let one = client(&cluster, 1).await;
+    let producer = small_batches(&one).build().unwrap();
+    let mut sends = Vec::new();
+    for _ in 0..10_050 {
+        sends.push(producer.send(Record::to("t").partition(0).value(&[7; 700])).await.unwrap());
+    }
+    acks(sends).await;
+    let mut consumer =
+        member(&one).commit(Commit::Acked).max_poll_interval(secs(20)).build().unwrap();
+    let mut kept = Vec::new();
+    while kept.len() < 10_000 {
+        kept.push(batch_within(&mut consumer, secs(10)).await.expect("less than may be open"));
+    }
+    let again = batch_within(&mut consumer, secs(60)).await.expect("not for ever");
+    assert_eq!(again.base_offset(), 0, "from where it was committed");
+    assert_eq!(kept[0].standing(), Standing::Left);
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use ottla::testing::{ApiKey, Cluster, GroupKind, GroupState};
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, GroupKind, GroupState};
 use ottla::{Assignor, Client, Consumer, ConsumerBuilder, ErrorKind, GroupProtocol, Record, Start};
 use ottla_scenarios::steps::{acked, cluster, connect, secs};
 use ottla_scenarios::virtual_cluster;
@@ -138,6 +138,81 @@ async fn who_knows_no_patterns_is_a_classic_coordinator() {
         asked(&cluster, ApiKey::METADATA) <= looks + 1,
         "all topics are looked at now and then"
     );
+}
+
+/// A classic member looks at all topics before it joins: as long as nobody shows them, it asks less and less often.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_fails_before_the_join_is_not_repeated_in_a_hurry() {
+    let cluster = cluster(1, 1);
+    cluster.create_topic("pay-in", 1, 1).unwrap();
+    write(&cluster, &["pay-in"]).await;
+    let client = client(&cluster, 1).await;
+    let cut = FaultRule::new(Fault::CutBeforeAppend).api(ApiKey::METADATA).always();
+    let cut = cluster.faults().inject(cut);
+    let before = cluster.faults().fired();
+    let member = client.consumer().group(GROUP).topics(["^pay-.*"]);
+    let mut member = member.group_protocol(GroupProtocol::Classic).build().unwrap();
+    let minute = tokio::time::sleep(secs(60));
+    tokio::pin!(minute);
+    loop {
+        tokio::select! {
+            () = &mut minute => break,
+            told = member.next() => assert!(!told.unwrap().unwrap_err().is_fatal()),
+        }
+    }
+    let asked = cluster.faults().fired() - before;
+    assert!((2..=120).contains(&asked), "{asked} in a minute");
+    assert!(cluster.group(GROUP).is_none_or(|group| group.members.is_empty()));
+    cluster.faults().remove(cut);
+    while within("a batch", member.next()).await.unwrap().is_err() {}
+}
+
+/// Whoever takes a static member's place says what it subscribes to, and that there is no pattern any more.
+#[tokio::test(start_paused = true)]
+async fn a_former_pattern_of_a_static_member_is_taken_back() {
+    let cluster = cluster(1, 1);
+    cluster.create_topic("pay-in", 1, 1).unwrap();
+    write(&cluster, &["t", "pay-in"]).await;
+    let client = client(&cluster, 1).await;
+    let member = |topic: &str| {
+        let member = client.consumer().group(GROUP).topics([topic]).instance_id("i");
+        member.group_protocol(GroupProtocol::Next).build().unwrap()
+    };
+    let mut first = member("^pay-.*");
+    let batch = within("a batch", first.next()).await.unwrap().unwrap();
+    assert_eq!(batch.topic(), "pay-in");
+    drop(batch);
+    first.close().await.unwrap();
+    let read = Read::default();
+    let second = member("t");
+    let control = second.control();
+    let reader = reads(second, &read);
+    until("it reads", || !read.lock().unwrap().is_empty()).await;
+    write(&cluster, &["pay-in", "t"]).await;
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(sorted(&read), ["t", "t"]);
+    let theirs: Vec<String> = control.assignment().iter().map(|of| of.topic.to_string()).collect();
+    assert_eq!(theirs, ["t"]);
+    reader.abort();
+}
+
+/// Where replicas are is only better to know: the group does not wait for it.
+#[tokio::test(start_paused = true)]
+async fn a_plan_is_made_without_racks_if_nobody_tells_them() {
+    let cluster = Cluster::builder().brokers(2).tcp(false).racks(["a", "b"]).topic("t", 4, 1);
+    let cluster = cluster.start_on_current_runtime().unwrap();
+    let client = connect(virtual_cluster::client(&cluster, 1).rack("a")).await;
+    // It knows the topic.
+    acked(&client.producer().build().unwrap(), Record::to("t").value(b"v")).await;
+    let late = FaultRule::new(Fault::Delay(secs(60))).api(ApiKey::METADATA).always();
+    cluster.faults().inject(late);
+    let member = client.consumer().group(GROUP).topics(["t"]).assignors([Assignor::Range]);
+    let mut member = member.build().unwrap();
+    let control = member.control();
+    let reading = tokio::spawn(async move { while member.next().await.is_some() {} });
+    tokio::time::sleep(secs(20)).await;
+    assert_eq!(control.assignment().len(), 4);
+    reading.abort();
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ use crate::cluster::survey::{About, Seen};
 use crate::consumer::fetcher::outlook;
 use crate::consumer::group::auto::Protocol;
 use crate::consumer::group::events::{self, Subscription};
+use crate::consumer::group::look::Look;
 use crate::consumer::group::wish::Wish;
 use crate::environment::earlier;
 use crate::error::{Error, Result};
@@ -39,15 +40,11 @@ const REMEMBERED: usize = 10_000;
 pub(super) struct Patterns {
     /// Counts subscriptions: an answer about another one says nothing.
     number: u64,
-    /// All topics were looked at for this one.
-    looked: bool,
+    look: Look,
     asking: bool,
     /// Not before.
     at: Option<Instant>,
     backoff: Backoff,
-    /// Who was asked last, and what it left out.
-    asked: Option<i32>,
-    missing: BTreeSet<Arc<str>>,
     /// Names of ids are being asked for; not before.
     naming: bool,
     name_at: Option<Instant>,
@@ -60,12 +57,10 @@ impl Default for Patterns {
     fn default() -> Self {
         Self {
             number: 0,
-            looked: false,
+            look: Look::default(),
             asking: false,
             at: None,
             backoff: Backoff::default(),
-            asked: None,
-            missing: BTreeSet::new(),
             naming: false,
             name_at: None,
             name_backoff: Backoff::new(NAMES.0, NAMES.1),
@@ -156,7 +151,7 @@ impl Member {
 
     /// A classic member has to know the names before it joins.
     pub(super) fn has_to_look(&self) -> bool {
-        self.wish.pattern.is_some() && !self.patterns.looked
+        self.wish.pattern.is_some() && !self.patterns.look.done
     }
 
     /// When all topics are looked at next.
@@ -171,7 +166,7 @@ impl Member {
         }
         self.patterns.asking = true;
         let (pool, of) = (self.pool.clone(), self.patterns.number);
-        let not = self.patterns.asked.filter(|_| !self.patterns.missing.is_empty());
+        let not = self.patterns.look.not();
         self.ask(move |e| News::Topics { of, seen: Err(e) }, async move {
             News::Topics { of, seen: pool.survey(About::All, not).await }
         });
@@ -191,33 +186,20 @@ impl Member {
             }
         };
         let Some(pattern) = &self.wish.pattern else { return };
-        let matching =
-            seen.into_iter().filter(|seen| !seen.internal && pattern.matches(&seen.name));
-        let mut topics: BTreeSet<Arc<str>> = matching.map(|seen| seen.name).collect();
-        topics.extend(self.wish.names.iter().cloned());
-        let before: BTreeSet<Arc<str>> = self.topics.iter().cloned().collect();
-        let later = std::mem::replace(&mut self.patterns.looked, true);
-        // Such a topic is younger than the subscription: all of it is new.
-        for topic in topics.difference(&before).filter(|_| later) {
-            self.first_seen.entry(Arc::clone(topic)).or_default();
-        }
-        // What was there is believed to be gone once two have left it out.
-        let left_out: BTreeSet<Arc<str>> =
-            before.difference(&topics).filter(|topic| pattern.matches(topic)).cloned().collect();
-        let doubtful: BTreeSet<Arc<str>> =
-            left_out.difference(&self.patterns.missing).cloned().collect();
-        topics.extend(doubtful.iter().cloned());
-        let period = if doubtful.is_empty() { PERIOD } else { ONCE_MORE };
         let patterns = &mut self.patterns;
-        (patterns.asked, patterns.missing) = (Some(by), doubtful);
+        let found = patterns.look.at(&self.wish, pattern, &self.topics, by, seen);
+        // Such a topic is younger than the subscription: all of it is new.
+        for topic in found.new {
+            self.first_seen.entry(topic).or_default();
+        }
+        let period = if found.in_doubt { ONCE_MORE } else { PERIOD };
         patterns.at = Some(now + period.mul_f64(self.rng.random_range(0.8..1.0)));
         patterns.backoff.reset();
         patterns.trouble.ended();
-        let changed = !later || topics != before;
-        self.topics = topics.into_iter().collect();
+        self.topics = found.topics;
         self.forget_others();
         self.learn();
-        if changed && matches!(self.machine, Machine::Classic(_)) {
+        if found.changed && matches!(self.machine, Machine::Classic(_)) {
             let subscription = self.subscription(Protocol::Classic);
             self.tell(events::Event::Subscribed(subscription));
         }

@@ -490,6 +490,59 @@ async fn what_was_asked_for_who_is_gone_is_given_up() {
     assert!(since.elapsed() < secs(1), "after {:?}", since.elapsed());
 }
 
+/// Pools of two clusters, with one and the same provider.
+#[tokio::test(start_paused = true)]
+async fn one_provider_is_asked_once_at_a_time() {
+    let provider = Provider::of(HOUR);
+    provider.book().takes = secs(3);
+    let oauth = OAuth::provider(provider.clone());
+    let (a, b) = (oauth.keeper(&env(20)).unwrap(), oauth.keeper(&env(21)).unwrap());
+    let (first, second) = tokio::join!(login(&a, Need::Login), login(&b, Need::Login));
+    assert_eq!((&*first.unwrap(), &*second.unwrap()), ("token-1", "token-1"));
+    assert_eq!(provider.asked(), 1);
+    // What has come is for who waited for it.
+    let c = oauth.keeper(&env(22)).unwrap();
+    assert_eq!(login(&c, Need::Login).await.unwrap(), "token-2");
+}
+
+/// And its time counts from when it was asked.
+#[tokio::test(start_paused = true)]
+async fn an_asking_outlives_who_began_it_and_no_more() {
+    let (tx, mut given_up) = tokio::sync::mpsc::unbounded_channel();
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let oauth = OAuth::provider(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let tx = tx.clone();
+        async move {
+            let _at_work = AtTheEnd(Some(move || {
+                let _ = tx.send(());
+            }));
+            tokio::time::sleep(secs(8)).await;
+            Ok(Token::new("late"))
+        }
+    });
+    let (a, b) = (oauth.keeper(&env(23)).unwrap(), oauth.keeper(&env(24)).unwrap());
+    let began = Instant::now();
+    let mut first = Box::pin(login(&a, Need::Login));
+    assert!(tokio::time::timeout(secs(1), &mut first).await.is_err());
+    let mut second = Box::pin(login(&b, Need::Login));
+    assert!(tokio::time::timeout(secs(1), &mut second).await.is_err());
+    drop(first);
+    drop(a);
+    assert_eq!(second.await.unwrap(), "late");
+    assert!(began.elapsed() < secs(9), "after {:?}", began.elapsed());
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    given_up.recv().await.unwrap();
+    // With the last of them it ends.
+    let c = oauth.keeper(&env(25)).unwrap();
+    assert!(tokio::time::timeout(secs(1), login(&c, Need::Login)).await.is_err());
+    assert!(given_up.try_recv().is_err());
+    drop(c);
+    given_up.recv().await.unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
 /// Does something once it is dropped.
 struct AtTheEnd<F: FnOnce()>(Option<F>);
 

@@ -29,7 +29,7 @@ fn version() -> String {
 }
 
 fn main() -> ExitCode {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"));
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let path = std::path::Path::new(root).join("include/ottla.h");
     let config = Config {
         language: Language::C,
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
         }
         eprintln!(
             "{} differs from the source; write it anew with: \
-             cargo run -p ottla-c --features header --bin ottla-header",
+             cargo run -p ottla-header",
             path.display()
         );
         return ExitCode::FAILURE;

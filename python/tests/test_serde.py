@@ -1,0 +1,342 @@
+"""Layers of serializers and deserializers over handles, for threads and for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import pickle
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import DEADLINE, read
+
+import ottla
+import ottla.testing
+from ottla import aio
+from ottla.schema_registry import RegistryClient, RegistryUnavailableError
+from ottla.schema_registry.avro import AvroDeserializer, AvroSerializer
+from ottla.serde import (
+    Context,
+    DecodeError,
+    Deserializer,
+    DeserializingConsumer,
+    SerializeError,
+    Serializer,
+    SerializingProducer,
+    WouldWait,
+)
+from ottla.serde import aio as serde_aio
+
+
+def to_json(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+class Seen(Serializer[str], Deserializer[str]):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.contexts: list[Context] = []
+
+    def serialize(self, value: str, context: Context, /) -> bytes:
+        self.contexts.append(context)
+        return value.encode()
+
+    def deserialize(self, data: bytes, context: Context, /) -> str:
+        self.contexts.append(context)
+        return data.decode()
+
+
+class Slow(Serializer[str], Deserializer[str]):
+    """Has to ask somebody for what it does not know yet, who answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.known: set[str] = set()
+        self.asked: list[str] = []
+        self.begun = threading.Event()
+        self.answer = threading.Event()
+
+    def serialize(self, value: str, context: Context, /) -> bytes:
+        self._ask(value)
+        return value.encode()
+
+    def serialize_at_once(self, value: str, context: Context, /) -> bytes:
+        if value[0] not in self.known:
+            raise WouldWait
+        return value.encode()
+
+    def deserialize(self, data: bytes, context: Context, /) -> str:
+        self._ask(data.decode())
+        return data.decode()
+
+    def deserialize_at_once(self, data: bytes, context: Context, /) -> str:
+        return self.serialize_at_once(data.decode(), context).decode()
+
+    def _ask(self, value: str) -> None:
+        self.asked.append(value)
+        self.begun.set()
+        assert self.answer.wait(DEADLINE)
+        self.known.add(value[0])
+
+
+def layer(broker: ottla.testing.Broker, topic: str, key: Any = None, value: Any = None) -> DeserializingConsumer[Any, Any]:
+    consumer = ottla.Consumer(broker.bootstrap, topics=[topic])
+    return DeserializingConsumer(consumer, key_deserializer=key, value_deserializer=value)
+
+
+def test_values_go_in_and_out(broker: ottla.testing.Broker, topic: str) -> None:
+    seen = Seen()
+    with SerializingProducer(
+        ottla.Producer(broker.bootstrap), key_serializer=seen, value_serializer=to_json
+    ) as producer:
+        at = producer.send(topic, {"a": 1}, key="k", headers=[("h", b"x")], partition=1, timestamp=5).result(DEADLINE)
+        producer.send(topic, None, partition=1).result(DEADLINE)
+        producer.send_many(topic, [[1], None]).result(DEADLINE)
+        producer.flush(DEADLINE)
+    assert seen.contexts == [Context(topic, "key", [("h", b"x")])]
+    with layer(broker, topic, seen, json.loads) as consumer:
+        records = {(one.partition, one.offset): one for one in (consumer.next(DEADLINE) for _ in range(4)) if one}
+        first, tombstone = records[1, at.offset], records[1, at.offset + 1]
+        # Nothing is decoded that nobody has asked for, and nothing twice.
+        assert len(seen.contexts) == 1
+        assert (first.key, first.value, first.key) == ("k", {"a": 1}, "k")
+        assert first.value is first.value
+        assert seen.contexts[1:] == [Context(topic, "key", (("h", b"x"),))]
+        assert (first.topic, first.timestamp, first.headers, first.raw.value) == (topic, 5, (("h", b"x"),), b'{"a": 1}')
+        assert repr(first) == f"<ottla.serde._records.DecodedRecord of {first.raw!r}>"
+        assert tombstone.key is None and tombstone.value is None
+        assert sorted(str(one.value) for one in records.values()) == ["None", "None", "[1]", "{'a': 1}"]
+
+
+def test_by_the_batch_and_up_to_an_end(broker: ottla.testing.Broker, topic: str, group: str) -> None:
+    with SerializingProducer(ottla.Producer(broker.bootstrap), value_serializer=to_json) as producer:
+        for value in range(3):
+            producer.send(topic, value, partition=0)
+    with layer(broker, topic, value=json.loads) as consumer:
+        ends = ottla.Admin(broker.bootstrap).offsets(consumer.consumer.assignment())
+        [batch] = [batch for batch in consumer.batches(until=ends) if len(batch)]
+        assert (batch.topic, batch.partition, batch.base_offset, batch.next_offset, len(batch)) == (topic, 0, 0, 3, 3)
+        assert [one.value for one in batch] == [0, 1, 2]
+        assert batch[-1].value == 2 and [one.value for one in batch[:2]] == [0, 1]
+    with layer(broker, topic, value=json.loads) as consumer:
+        assert [one.value for one in consumer.records(until=ends)] == [0, 1, 2]
+    with DeserializingConsumer(
+        ottla.Consumer(broker.bootstrap, group=group, topics=[topic], commit="acked"), value_deserializer=json.loads
+    ) as member:
+        kinds: list[str] = []
+        for event in member.events(DEADLINE):
+            kinds.append(type(event).__name__)
+            if not isinstance(event, ottla.Assigned | ottla.GivingUp | ottla.Lost):
+                assert [one.value for one in event] == [0, 1, 2]
+                event[0].ack()
+                event.ack()
+                break
+        assert kinds == ["Assigned", "Records"]
+        member.commit(DEADLINE)
+    state = broker.group(group)
+    assert state is not None and state.committed[topic, 0] == 3
+
+
+def test_a_value_that_cannot_be_written_is_not_sent(broker: ottla.testing.Broker, topic: str) -> None:
+    def broken(value: object) -> bytes:
+        raise KeyError("a secret")
+
+    with ottla.Producer(broker.bootstrap) as below:
+        producer = SerializingProducer(below, key_serializer=broken, value_serializer=to_json)
+        with pytest.raises(SerializeError) as told:
+            producer.send(topic, {1, 2})
+        error = told.value
+        assert (error.topic, error.field, error.index, error.code) == (topic, "value", None, "serialize")
+        assert str(error) == (
+            f"the value for topic '{topic}' cannot be serialized: its serializer raised TypeError; "
+            "correct it, or change the schema or the serializer"
+        )
+        assert isinstance(error, ottla.Error) and isinstance(error.__cause__, TypeError)
+        with pytest.raises(SerializeError, match=f"the key for topic '{topic}'") as told:
+            producer.send(topic, 1, key=2)
+        assert "a secret" not in str(told.value)
+        # All of them or none.
+        with pytest.raises(SerializeError, match=f"the value number 2 for topic '{topic}'") as told:
+            producer.send_many(topic, iter([1, 2, {3}, 4]))
+        assert told.value.index == 2
+        below.flush(DEADLINE)
+    assert [broker.log_end(topic, partition) for partition in range(3)] == [0, 0, 0]
+    for copied in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(copied) is SerializeError and str(copied) == str(error) and copied.topic == topic
+
+
+def test_a_record_that_cannot_be_read_is_told_with_all_it_has(broker: ottla.testing.Broker, topic: str, group: str) -> None:
+    with ottla.Producer(broker.bootstrap) as producer:
+        for value in (b"1", b"a secret", b"3"):
+            producer.send(topic, value, key=b"\xff", partition=2)
+
+    def member() -> DeserializingConsumer[str, Any]:
+        consumer = ottla.Consumer(broker.bootstrap, group=group, topics=[topic])
+        return DeserializingConsumer(consumer, key_deserializer=bytes.decode, value_deserializer=json.loads)
+
+    # Who does not look for it ends with it, and it is read again.
+    got: list[Any] = []
+    with pytest.raises(DecodeError) as told, member() as consumer:
+        for record in consumer:
+            got.append(record.value)
+    error = told.value
+    assert got == [1]
+    assert (error.topic, error.partition, error.offset, error.field) == (topic, 2, 1, "value")
+    assert error.record.value == b"a secret" and error.record.offset == 1
+    assert f"the value of the record at offset 1 of {topic}-2 cannot be decoded: its deserializer raised JSONDecode" in str(error)
+    assert "a secret" not in str(error)
+    for copied in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert (copied.offset, str(copied)) == (1, str(error))
+        with pytest.raises(AttributeError, match="has no record"):
+            copied.record  # noqa: B018
+    passed: list[int] = []
+    with member() as consumer:
+        for record in consumer:
+            try:
+                got.append(record.value)
+            except DecodeError as error:
+                passed.append(error.offset)
+            with pytest.raises(DecodeError, match="the key of the record"):
+                record.key  # noqa: B018
+            if record.offset == 2:
+                record.ack()
+                break
+    assert got == [1, 3] and passed == [1]
+    state = broker.group(group)
+    assert state is not None and state.committed[topic, 2] == 3
+
+
+def test_what_is_no_hook_is_refused(broker: ottla.testing.Broker) -> None:
+    class Out(Serializer[str]):
+        pass
+
+    class In(Deserializer[str]):
+        pass
+
+    wrong: Any
+    with ottla.Producer(broker.bootstrap) as producer, ottla.Consumer(broker.bootstrap, topics=["t"]) as consumer:
+        for wrong in (3, In()):
+            with pytest.raises(TypeError, match="value_serializer takes"):
+                SerializingProducer(producer, value_serializer=wrong)
+        for wrong in (3, Out()):
+            with pytest.raises(TypeError, match="key_deserializer takes"):
+                DeserializingConsumer(consumer, key_deserializer=wrong)
+
+
+def test_an_outage_of_the_registry_is_no_fault_of_records(broker: ottla.testing.Broker, topic: str) -> None:
+    with ottla.testing.SchemaRegistry() as server, RegistryClient(server.url, retries=0) as registry:
+        with SerializingProducer(
+            ottla.Producer(broker.bootstrap), value_serializer=AvroSerializer(registry, "string")
+        ) as producer:
+            server.fail(500)
+            with pytest.raises(RegistryUnavailableError) as told:
+                producer.send(topic, "x")
+            assert told.value.__notes__ == [f"while the value of a record for topic '{topic}' was to be serialized"]
+            producer.send(topic, "x", partition=0)
+        with RegistryClient(server.url, retries=0) as other:
+            with layer(broker, topic, value=AvroDeserializer(other)) as consumer:
+                record = consumer.next(DEADLINE)
+                assert record is not None
+                server.fail(500)
+                # Not DecodeError: who passes over those must not pass over this.
+                with pytest.raises(RegistryUnavailableError) as told:
+                    record.value  # noqa: B018
+                assert told.value.__notes__ == [f"while the value of the record at offset 0 of {topic}-0 was decoded"]
+                assert record.value == "x"
+
+
+# asyncio
+
+
+def run(main: Callable[[], Any]) -> None:
+    asyncio.run(main())
+
+
+def test_for_asyncio(broker: ottla.testing.Broker, topic: str, group: str) -> None:
+    async def main() -> None:
+        async with serde_aio.SerializingProducer(
+            aio.Producer(broker.bootstrap), key_serializer=str.encode, value_serializer=to_json
+        ) as producer:
+            at = await producer.send_and_wait(topic, {"a": 1}, key="k", partition=0)
+            await (await producer.send(topic, None, partition=0))
+            await (await producer.send_many(topic, [1])).result(DEADLINE)
+            task = asyncio.create_task(producer.send(topic, {1}))
+            with pytest.raises(SerializeError, match="its serializer raised TypeError"):
+                await task
+            await producer.flush(DEADLINE)
+        async with serde_aio.DeserializingConsumer(
+            aio.Consumer(broker.bootstrap, topics=[topic]), key_deserializer=bytes.decode, value_deserializer=json.loads
+        ) as consumer:
+            ends = await aio.Admin(broker.bootstrap).offsets(consumer.consumer.assignment())
+            values = [(await one.key(), await one.value()) async for one in consumer.records(until=ends)]
+            assert sorted(map(str, values)) == ["('k', {'a': 1})", "(None, 1)", "(None, None)"]
+            consumer.consumer.seek(topic, 0, at.offset)
+            record = await asyncio.wait_for(consumer.next(), DEADLINE)
+            assert record is not None and await record.value() == {"a": 1}
+        async with serde_aio.DeserializingConsumer(
+            aio.Consumer(broker.bootstrap, group=group, topics=[topic]), value_deserializer=json.loads
+        ) as member:
+            count = 0
+            async for event in member.events(DEADLINE):
+                if isinstance(event, serde_aio.Records):
+                    count += len([await one.value() for one in event])
+                if count == 3:
+                    event = await member.next_event(0)
+                    assert event is None
+                    break
+            await member.commit(DEADLINE)
+        state = broker.group(group)
+        assert state is not None and sum(state.committed.values()) == 3
+
+    run(main)
+
+
+def test_what_waits_for_a_schema_is_not_overtaken(broker: ottla.testing.Broker, topic: str) -> None:
+    slow = Slow()
+
+    async def main() -> None:
+        async with serde_aio.SerializingProducer(aio.Producer(broker.bootstrap), value_serializer=slow) as producer:
+            slow.known.add("b")
+            calls = [producer.send(topic, value, partition=0) for value in ("a1", "b1", "a2", "b2", "b3")]
+            await asyncio.to_thread(slow.begun.wait, DEADLINE)
+            # The loop goes on meanwhile. One that is cancelled is not sent, and those behind it still wait for those before.
+            tasks = [asyncio.create_task(call) for call in calls]
+            await asyncio.sleep(0)
+            tasks[3].cancel()
+            await asyncio.wait([tasks[3]])
+            assert tasks[3].cancelled() and not any(task.done() for task in tasks[:3])
+            assert slow.asked == ["a1"]
+            slow.answer.set()
+            await asyncio.gather(tasks[0], tasks[1], tasks[2], tasks[4])
+            assert slow.asked == ["a1"]
+            await producer.send(topic, "b4", partition=0)
+
+    run(main)
+    assert [record.value for record in read(broker.bootstrap, topic, 5)] == [b"a1", b"b1", b"a2", b"b3", b"b4"]
+
+
+def test_a_value_is_awaited_on_a_thread_where_somebody_is_asked(broker: ottla.testing.Broker, topic: str) -> None:
+    with ottla.Producer(broker.bootstrap) as producer:
+        producer.send(topic, b"value", key=b"key", partition=0)
+    slow = Slow()
+
+    async def main() -> None:
+        async with serde_aio.DeserializingConsumer(
+            aio.Consumer(broker.bootstrap, topics=[topic]), key_deserializer=slow, value_deserializer=slow
+        ) as consumer:
+            record = await consumer.__aiter__().__anext__()
+            asked = asyncio.create_task(record.value())
+            await asyncio.to_thread(slow.begun.wait, DEADLINE)
+            asked.cancel()
+            slow.answer.set()
+            # Cancelled, the record is in hand as before.
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+            assert await record.value() == "value" and await record.key() == "key"
+            asks = len(slow.asked)
+            assert await record.value() == "value" and len(slow.asked) == asks
+
+    run(main)
