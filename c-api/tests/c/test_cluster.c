@@ -386,7 +386,8 @@ static uint64_t fetches_of_who_keeps(const char *bootstrap, const char *topic, s
 }
 
 static void what_is_detached_leaves_the_consumer_its_memory(ottla_test_broker *broker) {
-  enum { BATCHES = 40, EACH = 100 };
+  /* Small ones: who has no memory left is given one of them at a time, and who has it ten or more. */
+  enum { BATCHES = 400, EACH = 10 };
   static uint8_t value[10000];
   const char *bootstrap = ottla_test_broker_bootstrap(broker);
   OK(ottla_test_broker_create_topic(broker, "kept", 1, 1, E));
@@ -412,7 +413,7 @@ static void what_is_detached_leaves_the_consumer_its_memory(ottla_test_broker *b
   ottla_client_free(client);
   uint64_t kept = fetches_of_who_keeps(bootstrap, "kept", BATCHES * EACH, false);
   uint64_t detached = fetches_of_who_keeps(bootstrap, "kept", BATCHES * EACH, true);
-  CHECK(detached < kept);
+  CHECK(2 * detached < kept);
   ottla_batch *none = NULL;
   FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_batch_detach(NULL, &none, E));
 }
