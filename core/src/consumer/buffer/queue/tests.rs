@@ -102,7 +102,7 @@ fn unassigned_is_not_handed_out_and_its_number_is_given_again_later() {
     let (slot, old) = slots[0];
     shelves.put(slots[0], 1, 100);
     shelves.put(slots[1], 5, 100);
-    assert_eq!(shelves.take_out(slot).0.len(), 1);
+    assert_eq!(shelves.take_out(slot, StreamEnd::Left).0.len(), 1);
     assert_eq!((shelves.bytes, shelves.iter().count(), shelves.find("t", 0)), (100, 1, None));
     let other = shelves.add(&key("u", 0));
     assert_ne!(other.0, slot, "the fetcher may still speak of it");
@@ -356,7 +356,7 @@ proptest! {
                 }
                 Act::Reassign(p) | Act::Retire(p) => {
                     if let Act::Reassign(_) = act {
-                        shelves.take_out(slots[p].0);
+                        shelves.take_out(slots[p].0, StreamEnd::Left);
                         shelves.release(slots[p].0);
                         wanted[p].clear();
                     } else {
