@@ -30,7 +30,11 @@ pub(crate) fn answer(api: ApiKey, version: i16, body: &[u8]) -> Vec<u8> {
     }
 }
 
-fn changed<A: Decodable + Encodable + HeaderVersion>(
+/// The body of a response with something in it changed.
+///
+/// # Panics
+/// If it is another one's.
+pub(crate) fn changed<A: Decodable + Encodable + HeaderVersion>(
     version: i16,
     body: &[u8],
     change: impl FnOnce(&mut A),

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kafka_protocol::messages::FetchResponse;
 use ottla::testing::{ApiKey, Cluster, PaceLimits};
 use ottla::{
     BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Environment, EnvironmentBuilder, Transport,
@@ -226,6 +227,24 @@ impl Hostile {
         rewrite: impl Fn(i16, &[u8]) -> Vec<u8> + Send + Sync + 'static,
     ) {
         self.script().rewrite = Some((api, Arc::new(rewrite)));
+    }
+
+    /// Gives every fetched batch to `change`, which says what is there instead.
+    pub fn change_batches(&self, change: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static) {
+        self.rewrite(ApiKey::FETCH, move |version, body| {
+            fewer::changed(version, body, |answer: &mut FetchResponse| {
+                for partition in answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions)
+                {
+                    let Some(mut rest) = partition.records.take() else { continue };
+                    let mut records = Vec::new();
+                    while let Some(length) = rest.get(8..12) {
+                        let length = length.try_into().map_or(0, u32::from_be_bytes) as usize;
+                        records.extend(change(rest.split_to(12 + length).to_vec()));
+                    }
+                    partition.records = Some(records.into());
+                }
+            })
+        });
     }
 
     /// Rewrites nothing any more.

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::protocol::{Decodable, Encodable};
 use ottla::testing::{ApiKey, Cluster};
 use ottla::{Batch, Client, Compression, Consumer, ConsumerBuilder, ErrorKind, Record, Start};
 use ottla_scenarios::hostile::Hostile;
@@ -36,29 +34,6 @@ fn sealed(mut batch: Vec<u8>) -> Vec<u8> {
 
 fn base_offset(batch: &[u8]) -> i64 {
     i64::from_be_bytes(batch[..8].try_into().unwrap())
-}
-
-/// Gives every fetched batch to `change`, which says what is there instead.
-fn change(hostile: &Hostile, change: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static) {
-    hostile.rewrite(ApiKey::FETCH, move |version, body| {
-        let mut body = Bytes::copy_from_slice(body);
-        let mut out = BytesMut::new();
-        out.put_i32(body.get_i32());
-        out.put_u8(body.get_u8());
-        let mut answer =
-            kafka_protocol::messages::FetchResponse::decode(&mut body, version).unwrap();
-        for partition in answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
-            let Some(mut rest) = partition.records.take() else { continue };
-            let mut records = Vec::new();
-            while rest.len() > 12 {
-                let length = u32::from_be_bytes(rest[8..12].try_into().unwrap()) as usize;
-                records.extend(change(rest.split_to(12 + length).to_vec()));
-            }
-            partition.records = Some(records.into());
-        }
-        answer.encode(&mut out, version).unwrap();
-        out.to_vec()
-    });
 }
 
 /// Three batches of ten records each in the only partition of "t"; values are their offsets.
@@ -123,7 +98,7 @@ async fn stands_behind(cluster: &Cluster, client: &Client, consumer: &mut Consum
 #[tokio::test(start_paused = true)]
 async fn a_damaged_batch_is_told_once_and_passed_over() {
     let (_cluster, hostile, client) = three_batches().await;
-    change(&hostile, |mut batch| {
+    hostile.change_batches(|mut batch| {
         if base_offset(&batch) == 10 {
             // In the first value, past the record's own fields.
             assert_eq!(&batch[HEADER + 6..HEADER + 10], b"0010");
@@ -153,7 +128,7 @@ async fn a_damaged_batch_is_told_once_and_passed_over() {
 async fn markers_of_transactions_are_passed_over() {
     for marker in [0, 10, 20] {
         let (cluster, hostile, client) = three_batches().await;
-        change(&hostile, move |mut batch| {
+        hostile.change_batches(move |mut batch| {
             if base_offset(&batch) == marker {
                 batch[22] |= 0b10_0000;
             }
@@ -174,7 +149,7 @@ async fn reading_up_to_an_end_ends_behind_what_is_not_shown() {
     for marker in [true, false] {
         for later in [true, false] {
             let (_cluster, hostile, client) = three_batches().await;
-            change(&hostile, move |mut batch| {
+            hostile.change_batches(move |mut batch| {
                 if base_offset(&batch) == 20 {
                     if marker {
                         batch[22] |= 0b10_0000;
@@ -208,7 +183,7 @@ async fn holes_of_compaction_are_passed_over() {
     for left in [9, 1, 0] {
         for hole in [0, 10, 20] {
             let (cluster, hostile, client) = three_batches().await;
-            change(&hostile, move |mut batch| {
+            hostile.change_batches(move |mut batch| {
                 if base_offset(&batch) == hole {
                     // All of them are as long: a byte of length, and what it counts.
                     let record = 1 + usize::from(batch[HEADER] / 2);
@@ -245,7 +220,8 @@ async fn next_of(consumer: &mut Consumer) -> Vec<i64> {
 async fn a_batch_that_is_gone_leaves_a_gap() {
     for gone in [0, 10] {
         let (cluster, hostile, client) = three_batches().await;
-        change(&hostile, move |batch| if base_offset(&batch) == gone { vec![] } else { batch });
+        hostile
+            .change_batches(move |batch| if base_offset(&batch) == gone { vec![] } else { batch });
         let mut consumer = reader(&client).build().unwrap();
         for base in [0, 10, 20].into_iter().filter(|base| *base != gone) {
             assert_eq!(next(&mut consumer).await, (base..base + 10).collect::<Vec<_>>());
@@ -278,7 +254,7 @@ async fn what_stands_before_the_offset_is_not_shown() {
 async fn batches_before_the_offset_are_not_read_twice() {
     let (_cluster, hostile, client) = three_batches().await;
     let first = Arc::new(std::sync::Mutex::new(Vec::new()));
-    change(&hostile, move |batch| {
+    hostile.change_batches(move |batch| {
         let mut first = first.lock().unwrap();
         if first.is_empty() {
             first.clone_from(&batch);
@@ -300,7 +276,7 @@ async fn times_are_the_appends_where_the_topic_says_so() {
     let (_cluster, hostile, client) = three_batches().await;
     let append = Arc::new(AtomicBool::new(false));
     let by_append = Arc::clone(&append);
-    change(&hostile, move |mut batch| {
+    hostile.change_batches(move |mut batch| {
         if by_append.load(Ordering::Relaxed) {
             batch[22] |= 0b1000;
             batch[35..43].copy_from_slice(&77_000i64.to_be_bytes());
@@ -320,7 +296,7 @@ async fn times_are_the_appends_where_the_topic_says_so() {
 #[tokio::test(start_paused = true)]
 async fn behind_an_unreadable_header_reading_stops_until_a_seek() {
     let (cluster, hostile, client) = three_batches().await;
-    change(&hostile, |mut batch| {
+    hostile.change_batches(|mut batch| {
         if base_offset(&batch) == 10 {
             batch[16] = 1;
         }

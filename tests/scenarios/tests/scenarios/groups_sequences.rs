@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::protocol::{Decodable, Encodable};
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, GroupState};
 use ottla::{
     Assignor, Client, Commit, Compression, Consumer, ConsumerBuilder, ErrorKind, Event,
@@ -382,29 +380,6 @@ async fn a_lookup_of_offsets_is_no_proof_of_membership() {
 
 // --- 9: what could not be opened
 
-/// Copied from `fetched_bytes`.
-fn change(hostile: &Hostile, change: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static) {
-    hostile.rewrite(ApiKey::FETCH, move |version, body| {
-        let mut body = Bytes::copy_from_slice(body);
-        let mut out = BytesMut::new();
-        out.put_i32(body.get_i32());
-        out.put_u8(body.get_u8());
-        let mut answer =
-            kafka_protocol::messages::FetchResponse::decode(&mut body, version).unwrap();
-        for partition in answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
-            let Some(mut rest) = partition.records.take() else { continue };
-            let mut records = Vec::new();
-            while rest.len() > 12 {
-                let length = u32::from_be_bytes(rest[8..12].try_into().unwrap()) as usize;
-                records.extend(change(rest.split_to(12 + length).to_vec()));
-            }
-            partition.records = Some(records.into());
-        }
-        answer.encode(&mut out, version).unwrap();
-        out.to_vec()
-    });
-}
-
 /// "An error, a panic or a drop leaves the batch in hand undone": who ends by the error has not passed it over.
 #[tokio::test(start_paused = true)]
 async fn who_ends_by_a_damaged_batch_finds_it_again() {
@@ -414,7 +389,7 @@ async fn who_ends_by_a_damaged_batch_finds_it_again() {
     for _ in 0..3 {
         write_ten(&client).await;
     }
-    change(&hostile, |mut batch| {
+    hostile.change_batches(|mut batch| {
         if i64::from_be_bytes(batch[..8].try_into().unwrap()) == 10 {
             let last = batch.len() - 1;
             batch[last] ^= 1;

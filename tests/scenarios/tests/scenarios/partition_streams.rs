@@ -7,6 +7,7 @@ use ottla::testing::Cluster;
 use ottla::{
     Batch, Client, Commit, Consumer, ErrorKind, Event, PartitionStream, Record, Start, StreamEnd,
 };
+use ottla_scenarios::hostile::Hostile;
 use ottla_scenarios::steps::{acked, cluster, connect, ms, secs, small_batches};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
@@ -254,27 +255,26 @@ async fn a_group_commits_what_streams_have_done_and_ends_them() {
     };
     within("a commit", consumer.commit()).await.unwrap();
     assert_eq!((committed(0), committed(1)), (2, 1), "what is in hand is not done");
-    // Another member: one of the partitions goes there, and the consumer tells it.
+    // Another member: one of the partitions goes there, and the consumer tells of it.
     let other = connect(virtual_cluster::client(&cluster, 2)).await;
     let mut other = member(&other, Commit::Marks);
-    let tells = async {
-        loop {
+    let gives = async {
+        let given = loop {
             let event = within("news of the group", consumer.next_event()).await;
             if let Event::GivingUp { partitions, .. } = event.unwrap().unwrap() {
                 break partitions;
             }
-        }
-    };
-    let given = tells.await;
-    assert!(!given.is_empty());
-    // They are asked for the next: what was in hand is done.
-    for stream in &mut streams {
-        let is_given = given.iter().any(|part| part.partition == stream.partition());
-        if is_given {
+        };
+        // Each is asked for the next: what was in hand is done.
+        let is_given = |p: usize| given.iter().any(|part| part.partition == p as i32);
+        for p in (0..2).filter(|p| is_given(*p)) {
+            let stream = &mut streams[p];
             assert!(within("its end", stream.next()).await.is_none());
             assert_eq!(stream.end(), Some(StreamEnd::GivenUp));
         }
-    }
+        while consumer.next_event().await.is_some() {}
+        panic!("it was closed");
+    };
     let first = async {
         loop {
             let event = within("the other's", other.next_event()).await.unwrap().unwrap();
@@ -283,14 +283,104 @@ async fn a_group_commits_what_streams_have_done_and_ends_them() {
             }
         }
     };
+    let (partition, at) = tokio::select! {
+        biased;
+        first = first => first,
+        () = gives => unreachable!(),
+    };
+    assert_eq!(at, [3, 2][partition as usize]);
+}
+
+/// The group takes a partition away while nobody asks for the next: nothing of it is handed out after that, what is done is
+/// committed once that is said, and who comes back hears why.
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_goes_between_two_asks_takes_along_what_is_done() {
+    let cluster = cluster(3, 2);
+    write(&cluster, 4).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let mut consumer = member(&client, Commit::Marks);
+    within("an assignment", consumer.next_event()).await.unwrap().unwrap();
+    let mut streams: Vec<PartitionStream> =
+        (0..2).map(|p| consumer.partition_stream("t", p).unwrap()).collect();
+    let mut held = Vec::new();
+    for stream in &mut streams {
+        assert_eq!(read(stream, 1).await, [0]);
+        held.push(next_of(stream).await);
+    }
+    // The last batch is done with before anything is asked for.
+    held.iter().for_each(Batch::ack);
+    let other = connect(virtual_cluster::client(&cluster, 2)).await;
+    let mut other = member(&other, Commit::Marks);
     let drives = async { while consumer.next_event().await.is_some() {} };
+    let first = async {
+        loop {
+            let event = within("the other's", other.next_event()).await.unwrap().unwrap();
+            if let Event::Batch(batch) = event {
+                break (batch.partition() as usize, batch.base_offset());
+            }
+        }
+    };
     let (partition, at) = tokio::select! {
         biased;
         first = first => first,
         () = drives => panic!("it was closed"),
     };
-    assert!(given.iter().any(|part| part.partition == partition));
-    assert_eq!(at, [3, 2][partition as usize]);
+    assert_eq!(at, 2, "what was done, and no more");
+    let stays = 1 - partition;
+    assert!(within("its end", streams[partition].next()).await.is_none());
+    assert_eq!(streams[partition].end(), Some(StreamEnd::GivenUp));
+    assert_eq!(read(&mut streams[stays], 2).await, [2, 3]);
+}
+
+/// One batch was damaged on its way: the stream tells so, and whoever ends there has not passed it over.
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_could_not_read_is_told_again_if_it_ends_there() {
+    let cluster = cluster(1, 1);
+    write(&cluster, 3).await;
+    let hostile = Hostile::new(&cluster);
+    let client = connect(hostile.client(&cluster)).await;
+    hostile.change_batches(|mut batch| {
+        if batch[..8] == 1i64.to_be_bytes() {
+            let last = batch.len() - 1;
+            batch[last] ^= 1;
+        }
+        batch
+    });
+    let mut consumer = member(&client, Commit::Marks);
+    within("an assignment", consumer.next_event()).await.unwrap().unwrap();
+    let mut stream = consumer.partition_stream("t", 0).unwrap();
+    assert_eq!(read(&mut stream, 1).await, [0]);
+    let error = within("the damage", stream.next()).await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.unreadable()), (ErrorKind::Corrupt, Some(("t", 0, 1))));
+    drop(stream);
+    let again = within("the damage", consumer.next()).await.unwrap().unwrap_err();
+    assert_eq!(again.unreadable(), Some(("t", 0, 1)));
+    // Who asks for the next passes it over.
+    assert_eq!(next(&mut consumer).await, (0, 2));
+    within("a commit", consumer.commit()).await.unwrap();
+    assert_eq!(cluster.group("g").unwrap().committed("t", 0).map(|at| at.offset), Some(2));
+}
+
+/// By acknowledgement, what was handed out is the application's, stream or not.
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_had_handed_out_is_acknowledged_after_it_is_gone() {
+    let cluster = cluster(1, 1);
+    write(&cluster, 3).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let mut consumer = member(&client, Commit::Acked);
+    within("an assignment", consumer.next_event()).await.unwrap().unwrap();
+    let mut stream = consumer.partition_stream("t", 0).unwrap();
+    let (first, second) = (next_of(&mut stream).await, next_of(&mut stream).await);
+    drop(stream);
+    let third = within("a batch", consumer.next()).await.unwrap().unwrap();
+    assert_eq!(third.base_offset(), 2, "what is the application's does not come again");
+    let committed = || cluster.group("g").unwrap().committed("t", 0).map_or(0, |at| at.offset);
+    second.ack();
+    within("a commit", consumer.commit()).await.unwrap();
+    assert_eq!(committed(), 0);
+    first.ack();
+    within("a commit", consumer.commit()).await.unwrap();
+    assert_eq!(committed(), 2);
 }
 
 /// Nobody has finished what a stream had in hand when it was dropped, unless that was said.
