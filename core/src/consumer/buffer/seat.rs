@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::parts::Taker;
 use super::queue::{Dropped, Shelf};
 use super::{Begin, Buffer, Key, State, Unreadable};
 use crate::consumer::event::Event;
@@ -233,7 +234,10 @@ impl Buffer {
         // Who waits only because it has finished nothing of so much is not there for the group.
         let is_any_full = seat.attention.is_any_full();
         let Reader { asks, waits } = seat.presence;
-        let own = state.shelves.takers().map(|(_, taker)| (taker.who, taker.presence));
+        let own = state.shelves.takers().map(|(slot, Taker { who, presence, .. })| {
+            let is_full = state.shelves.get(slot).is_some_and(Shelf::is_full);
+            (*who, Reader { waits: presence.waits && !is_full, ..*presence })
+        });
         Presence { asks, waits: waits && !is_any_full, own: own.collect() }
     }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::tests::fetched;
 use super::*;
+use crate::error::{Error, ErrorKind};
 
 fn key(topic: &str, partition: i32) -> Key {
     (Arc::from(topic), partition)
