@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ottla::{Client, Consumer, Record};
-use ottla_scenarios::wait::within;
+use ottla::{Client, Commit, Consumer, GroupProtocol, Record};
+use ottla_scenarios::wait::{until, within};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 const KFAKE: &str = "OTTLA_FOREIGN_KFAKE";
 const LIBRDKAFKA: &str = "OTTLA_FOREIGN_LIBRDKAFKA";
@@ -221,6 +224,104 @@ async fn brokers_go_and_leaders_move(variable: &str, once: bool) {
     within("close", producer.close(Duration::from_secs(30))).await.unwrap();
 }
 
+/// By number: by which members it was read, as often as it was.
+type Read = Arc<Mutex<BTreeMap<usize, Vec<usize>>>>;
+
+/// A member that reads until it is told to leave.
+struct Member {
+    leave: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Member {
+    async fn join(brokers: &Foreign, protocol: GroupProtocol, me: usize, read: &Read) -> Self {
+        let client = brokers.connect().await;
+        let builder = client.consumer().group("g").topics(["t"]).commit(Commit::Marks);
+        let mut consumer = builder.group_protocol(protocol).build().unwrap();
+        let (leave, mut left) = oneshot::channel();
+        let read = Arc::clone(read);
+        let task = tokio::spawn(async move {
+            loop {
+                let batch = tokio::select! {
+                    biased;
+                    _ = &mut left => break,
+                    batch = consumer.next() => batch.expect("nobody closes it").unwrap(),
+                };
+                for record in &batch {
+                    let number = str::from_utf8(record.value().unwrap()).unwrap().parse().unwrap();
+                    read.lock().unwrap().entry(number).or_insert_with(Vec::new).push(me);
+                }
+                // It is asked for the next: this one is done.
+            }
+            consumer.close().await.unwrap();
+            drop(client);
+        });
+        Self { leave, task }
+    }
+
+    async fn leave(self) {
+        self.leave.send(()).unwrap();
+        within("it has left", self.task).await.unwrap();
+    }
+}
+
+/// Members share the partitions, one leaves and the others go on where it was; one that comes when all have left goes on
+/// where the group was. Nothing is read twice.
+async fn members_share_and_go_on(variable: &str, protocol: GroupProtocol) {
+    const EACH: usize = 1_000;
+    let mut brokers = Foreign::start(variable);
+    brokers.topic("t", PARTITIONS);
+    let client = brokers.connect().await;
+    let producer = client.producer().batch_size(1 << 10).build().unwrap();
+    let write = async |round: usize| {
+        let mut sent = Vec::new();
+        for number in round * EACH..(round + 1) * EACH {
+            let (value, partition) = (number.to_string(), number as i32 % PARTITIONS);
+            let record = Record::to("t").partition(partition).value(&value);
+            sent.push(within("space", producer.send(record)).await.unwrap());
+        }
+        for delivery in sent {
+            within("an ack", delivery).await.unwrap();
+        }
+    };
+    let read = Read::default();
+    let has = |rounds: usize| read.lock().unwrap().len() == rounds * EACH;
+    let readers = |round: usize| {
+        let read = read.lock().unwrap();
+        let mut all: Vec<usize> =
+            read.range(round * EACH..).flat_map(|(_, by)| by.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    let first = Member::join(&brokers, protocol, 0, &read).await;
+    write(0).await;
+    until("the first reads all", || has(1)).await;
+    let second = Member::join(&brokers, protocol, 1, &read).await;
+    // Until each has some of what is written.
+    let mut rounds = 1;
+    while readers(rounds.max(2) - 1) != [0, 1] {
+        write(rounds).await;
+        rounds += 1;
+        until("both read all", || has(rounds)).await;
+    }
+    first.leave().await;
+    write(rounds).await;
+    rounds += 1;
+    until("the second reads all", || has(rounds)).await;
+    assert_eq!(readers(rounds - 1), [1]);
+    second.leave().await;
+    write(rounds).await;
+    rounds += 1;
+    let third = Member::join(&brokers, protocol, 2, &read).await;
+    until("the third reads what came since", || has(rounds)).await;
+    third.leave().await;
+    assert_eq!(readers(rounds - 1), [2]);
+    let read = read.lock().unwrap();
+    let twice: Vec<_> = read.iter().filter(|(_, by)| by.len() != 1).collect();
+    assert!(twice.is_empty(), "read more than once: {twice:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_broker_kfake_every_codec_comes_back() {
     every_codec_comes_back(KFAKE).await;
@@ -229,6 +330,16 @@ async fn foreign_broker_kfake_every_codec_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_broker_kfake_goes_and_leaders_move() {
     brokers_go_and_leaders_move(KFAKE, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_broker_kfake_members_share_and_go_on() {
+    members_share_and_go_on(KFAKE, GroupProtocol::Classic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_broker_kfake_members_of_the_next_generation_share_and_go_on() {
+    members_share_and_go_on(KFAKE, GroupProtocol::Next).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
