@@ -139,9 +139,19 @@ impl Batch {
     pub fn ack_range(&self, first: i64, next: i64) {
         if let (Some(marks), Some(span)) = (self.claim.marks(), &self.span) {
             let first = if first <= self.base_offset() { span.first } else { first };
-            let next = if next >= self.next_offset() { span.next } else { next };
+            let next = if next >= self.next_offset() { span.next } else { self.behind(next) };
             marks.done_range(span, first, next);
         }
+    }
+
+    /// From an offset on up to its next record, if that lies further on: what lies between them holds nothing.
+    fn behind(&self, offset: i64) -> i64 {
+        let all = self.records.last_offset() - self.records.base_offset() + 1;
+        if usize::try_from(all) == Ok(self.records.len()) {
+            return offset;
+        }
+        let next = self.iter().map(|record| record.offset()).find(|at| *at >= offset);
+        next.unwrap_or_else(|| self.span.as_ref().map_or(offset, |span| span.next))
     }
 
     /// The application has the record at this offset in hand: those before it are finished. For those who hand records on

@@ -206,6 +206,8 @@ pub(crate) struct Marks {
     attention: Arc<Attention>,
     /// Nothing more is to be handed out now.
     full: AtomicBool,
+    /// Something was finished while that was so: who works off what he has is there.
+    works: AtomicBool,
 }
 
 impl Drop for Marks {
@@ -223,6 +225,7 @@ impl Marks {
             handed_on: Walk::new(),
             attention: Arc::clone(attention),
             full: AtomicBool::new(false),
+            works: AtomicBool::new(false),
         }
     }
 
@@ -295,6 +298,9 @@ impl Marks {
         cut_range(&mut ledger, span, first, next);
         let done: Vec<i64> = ledger.open.range(first..next).map(|(at, _)| *at).collect();
         let is_news = !done.is_empty();
+        if is_news && self.is_full() {
+            self.works.store(true, Ordering::Relaxed);
+        }
         for at in done {
             ledger.open.remove(&at);
         }
@@ -331,12 +337,14 @@ impl Marks {
         &self.handed_on.at
     }
 
-    /// Whether records were handed on one by one since the last look: the application is there, though it asks for no batch.
+    /// Whether records were handed on one by one since the last look, or were finished of what is too much: the application is
+    /// there, though it asks for no batch.
     pub(crate) fn has_moved(&self) -> bool {
+        let works = self.works.swap(false, Ordering::Relaxed);
         let ledger = self.lock();
         // All are looked at, so that none is news the next time.
         let walks = ledger.open.values().map(|open| &open.walk).chain(&ledger.last);
-        walks.fold(self.handed_on.has_moved(), |any, walk| walk.has_moved() || any)
+        walks.fold(self.handed_on.has_moved() || works, |any, walk| walk.has_moved() || any)
     }
 
     /// Nobody has what lies from this offset on of a span in hand, or somebody has again.

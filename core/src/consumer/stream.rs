@@ -44,8 +44,11 @@ impl BatchRecord {
 
     /// It is finished, whatever comes before it: for [`Commit::Acked`](crate::Commit::Acked), as [`Batch::ack_range`].
     pub fn ack(&self) {
-        let offset = self.record().offset();
-        self.batch.ack_range(offset, offset + 1);
+        let mut records = self.batch.iter_from(self.at);
+        let Some(record) = records.next() else { return };
+        // Up to the next one: of a log that was compacted the offsets between them hold nothing, and nobody else finishes them.
+        let next = records.next().map_or(i64::MAX, |record| record.offset());
+        self.batch.ack_range(record.offset(), next);
     }
 }
 

@@ -233,7 +233,7 @@ impl Buffer {
         if let Some(taker) = state.taker_mut(part) {
             taker.presence.waits = false;
         }
-        if before > little && queued(state) <= little {
+        if self.is_filled(state, &taken) || before > little && queued(state) <= little {
             self.wake.notify_one();
         }
         Some(Item::Taken(taken))

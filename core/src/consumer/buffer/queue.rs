@@ -52,6 +52,8 @@ pub(super) struct Taken {
     pub(super) claim: Arc<Claim>,
     pub(super) span: Option<Span>,
     pub(super) bytes: usize,
+    /// Its partition is full by that, which the fetcher is to hear of.
+    pub(super) fills: Option<SlotId>,
     /// The broker that its partition is read from.
     pub(super) source: i32,
     /// Bytes that are queued behind it, of all partitions.
@@ -178,6 +180,7 @@ impl Shelves {
                 bytes: 0,
                 paused: false,
                 withheld: false,
+                full: false,
                 doubted: None,
                 busy: false,
                 taker: None,
@@ -248,6 +251,17 @@ impl Shelves {
         let was_apart = shelf.is_apart();
         shelf.withheld = true;
         self.count_apart(slot, was_apart);
+    }
+
+    /// Whether too much of it is in hand. Gives whether that is news.
+    pub(super) fn see_full(&mut self, slot: SlotId) -> bool {
+        let Some(shelf) = self.get_mut(slot) else { return false };
+        let (is_full, was_apart) = (shelf.is_full(), shelf.is_apart());
+        let is_news = std::mem::replace(&mut shelf.full, is_full) != is_full;
+        if is_news {
+            self.count_apart(slot, was_apart);
+        }
+        is_news
     }
 
     /// Somebody takes it from now on who takes nothing else, or nobody does any more.
@@ -365,6 +379,8 @@ impl Shelves {
             .partition::<Vec<_>, _>(|entry| !matches!(entry.what, What::Notice(_)));
         shelf.queue = notices.into();
         let held = if shelf.is_apart() { bytes } else { 0 };
+        // What is in hand of it is left.
+        shelf.full = false;
         self.bytes -= bytes;
         self.held -= held;
         self.count(slot);
@@ -561,6 +577,7 @@ impl Shelves {
             claim: Arc::clone(&shelf.claim),
             span,
             bytes,
+            fills: None,
             source: shelf.source,
             queued,
         };
@@ -574,6 +591,7 @@ impl Shelves {
         } else if bytes > 0 {
             self.count(slot);
         }
-        Some(taken)
+        let fills = self.see_full(slot).then_some(slot);
+        Some(Taken { fills, ..taken })
     }
 }

@@ -231,14 +231,19 @@ impl Buffer {
     pub(in crate::consumer) fn presence(&self) -> Presence {
         let state = self.lock();
         let Some(seat) = &state.seat else { return Presence::default() };
-        // Who waits only because it has finished nothing of so much is not there for the group.
-        let is_any_full = seat.attention.is_any_full();
+        // Who waits for nothing but what it has finished nothing of is not there for the group.
+        let is_stuck = seat.attention.is_any_full() && {
+            let others = state.shelves.iter().filter_map(|(_, slot)| state.shelves.get(slot));
+            let is_wanted = |shelf: &&Shelf| !shelf.is_unwanted() && shelf.taker.is_none();
+            let mut wanted = others.filter(is_wanted).peekable();
+            wanted.peek().is_some() && wanted.all(Shelf::is_full)
+        };
         let Reader { asks, waits } = seat.presence;
         let own = state.shelves.takers().map(|(slot, Taker { who, presence, .. })| {
             let is_full = state.shelves.get(slot).is_some_and(Shelf::is_full);
             (*who, Reader { waits: presence.waits && !is_full, ..*presence })
         });
-        Presence { asks, waits: waits && !is_any_full, own: own.collect() }
+        Presence { asks, waits: waits && !is_stuck, own: own.collect() }
     }
 
     /// Which readers have handed records on one by one since the last look.
@@ -263,6 +268,9 @@ impl Buffer {
         let mut any_ready = false;
         let mut full = Vec::new();
         for (key, slot) in all {
+            if state.shelves.see_full(slot) {
+                state.changed(slot);
+            }
             if state.shelves.get(slot).is_some_and(Shelf::is_full) {
                 full.push(key);
             } else {
@@ -270,6 +278,7 @@ impl Buffer {
             }
         }
         Self::notify(state, any_ready, false);
+        self.wake.notify_one();
         full
     }
 

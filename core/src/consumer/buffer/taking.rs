@@ -141,10 +141,17 @@ impl Buffer {
             let error = state.news.pop_front().or_else(|| state.last_word.take());
             return error.map(Item::Error);
         };
-        if taken.bytes > 0 && state.took(taken.source, taken.bytes) {
+        let is_waited_for = taken.bytes > 0 && state.took(taken.source, taken.bytes);
+        if self.is_filled(state, &taken) || is_waited_for {
             self.wake.notify_one();
         }
         Some(Item::Taken(taken))
+    }
+
+    /// Whether so much of a partition is in hand now that nothing more of it is handed out. Nothing is fetched of it then either,
+    /// as of one that is paused: what is queued of it must not be in the way of the others.
+    pub(super) fn is_filled(&self, state: &mut State, taken: &Taken) -> bool {
+        taken.fills.inspect(|slot| state.changed(*slot)).is_some()
     }
 
     /// What the application sees of it; `None` if all its records are before the offset that was asked for, or

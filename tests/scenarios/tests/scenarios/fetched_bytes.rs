@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ottla::testing::{ApiKey, Cluster};
-use ottla::{Batch, Client, Compression, Consumer, ConsumerBuilder, ErrorKind, Record, Start};
+use ottla::{
+    Batch, Client, Commit, Compression, Consumer, ConsumerBuilder, ErrorKind, Record, Start,
+};
 use ottla_scenarios::hostile::Hostile;
 use ottla_scenarios::steps::{acks, cluster, connect, ms, secs, seen};
 use ottla_scenarios::wait::within;
@@ -213,6 +215,46 @@ async fn next_of(consumer: &mut Consumer) -> Vec<i64> {
     assert_eq!(batch.next_offset() % 10, 0);
     assert!(consumer.position("t", 0) >= Some(batch.next_offset()));
     batch.iter().map(|record| record.offset()).collect()
+}
+
+/// Who acknowledges each record has finished the batch, whatever compaction has taken out of it: between two records, and
+/// behind the last.
+#[tokio::test(start_paused = true)]
+async fn what_compaction_removed_is_finished_with_the_record_before() {
+    for by_range in [false, true] {
+        let (cluster, hostile, client) = three_batches().await;
+        hostile.change_batches(move |mut batch| {
+            // Of ten the first five, of which the last has the offset of the eighth.
+            let record = 1 + usize::from(batch[HEADER] / 2);
+            batch.truncate(HEADER + 5 * record);
+            batch[57..61].copy_from_slice(&5i32.to_be_bytes());
+            // A zigzag number behind a length, attributes and a time of a byte each.
+            assert_eq!(batch[HEADER + 4 * record + 3], 4 * 2);
+            batch[HEADER + 4 * record + 3] = 7 * 2;
+            sealed(batch)
+        });
+        let builder = client.consumer().group("g").topics(["t"]).commit(Commit::Acked);
+        let mut consumer = builder.build().unwrap();
+        let mut records = consumer.records();
+        let mut offsets = Vec::new();
+        let mut kept = Vec::new();
+        for _ in 0..15 {
+            let record = within("a record", records.next()).await.unwrap().unwrap();
+            offsets.push(record.record().offset());
+            kept.push(record);
+        }
+        let of = |base: i64| [0, 1, 2, 3, 7].map(|at| base + at);
+        assert_eq!(offsets, [of(0), of(10), of(20)].concat());
+        // In any order.
+        for record in kept.iter().rev() {
+            let at = record.record().offset();
+            if by_range { record.batch().ack_range(at, at + 1) } else { record.ack() }
+        }
+        drop(records);
+        within("a commit", consumer.commit()).await.unwrap();
+        let committed = cluster.group("g").unwrap().committed("t", 0).map(|at| at.offset);
+        assert_eq!(committed, Some(30), "by range: {by_range}");
+    }
 }
 
 /// A whole batch that is gone leaves a gap between two that are there.

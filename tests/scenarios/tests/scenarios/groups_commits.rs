@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, GroupState};
 use ottla::{
-    Assignor, Client, Commit, Compression, Consumer, ConsumerBuilder, ErrorKind, Event, Record,
-    Standing,
+    Assignor, Batch, Client, Commit, Compression, Consumer, ConsumerBuilder, ErrorKind, Event,
+    Record, Standing,
 };
 use ottla_scenarios::steps::{acked, acks, cluster, connect, ms, secs, small_batches};
 use ottla_scenarios::virtual_cluster;
@@ -56,7 +56,7 @@ fn is_settled(cluster: &Cluster, members: usize) -> bool {
 }
 
 /// The next batch, whatever is told before it.
-async fn batch_within(consumer: &mut Consumer, time: Duration) -> Option<ottla::Batch> {
+async fn batch_within(consumer: &mut Consumer, time: Duration) -> Option<Batch> {
     tokio::time::timeout(time, async {
         loop {
             if let Ok(batch) = consumer.next().await.expect("it is open") {
@@ -511,4 +511,79 @@ async fn who_acknowledges_nothing_does_not_wait_for_ever() {
     let again = batch_within(&mut consumer, secs(60)).await.expect("not for ever");
     assert_eq!(again.base_offset(), 0, "from where it was committed");
     assert_eq!(kept[0].standing(), Standing::Left);
+}
+
+/// So many records in partition 0, each a batch of its own.
+async fn write_batches(client: &Client, count: usize) {
+    let producer = small_batches(client).build().unwrap();
+    let mut sends = Vec::new();
+    for _ in 0..count {
+        sends.push(producer.send(Record::to("t").partition(0).value(&[7; 700])).await.unwrap());
+    }
+    acks(sends).await;
+}
+
+/// All that may be in hand of partition 0.
+async fn fill(consumer: &mut Consumer) -> Vec<Batch> {
+    let mut kept = Vec::new();
+    while kept.len() < 10_000 {
+        kept.push(batch_within(consumer, secs(10)).await.expect("less than may be open"));
+    }
+    assert!(batch_within(consumer, secs(10)).await.is_none(), "one more batch");
+    kept
+}
+
+/// What is fetched of a partition that is full is nothing that anybody could take: neither a budget that is used up nor enough that
+/// is queued keeps the others from being read.
+#[tokio::test(start_paused = true)]
+async fn what_is_full_is_in_nobodys_way() {
+    for memory in [2 << 20, 64 << 20] {
+        let cluster = cluster(1, 2);
+        let one = client(&cluster, 1).await;
+        write_batches(&one, 16_000).await;
+        let builder = member(&one).commit(Commit::Acked).max_bytes(1 << 20);
+        let mut consumer = builder.buffer_memory(memory).build().unwrap();
+        let kept = fill(&mut consumer).await;
+        // More than a response of another one.
+        let value = vec![7; 100 << 10];
+        let producer = one.producer().compression(Compression::None).build().unwrap();
+        for _ in 0..40 {
+            acked(&producer, Record::to("t").partition(1).value(&value[..])).await;
+        }
+        for at in 0..40 {
+            let other = batch_within(&mut consumer, secs(30)).await.expect("of the other one");
+            assert_eq!((other.partition(), other.base_offset()), (1, at), "{memory}");
+            other.ack();
+        }
+        kept.iter().for_each(Batch::ack);
+        let next = batch_within(&mut consumer, secs(30)).await.expect("it goes on");
+        assert_eq!((next.partition(), next.base_offset()), (0, 10_000));
+    }
+}
+
+/// Who works off what is too much is there, and so is who waits for another partition.
+#[tokio::test(start_paused = true)]
+async fn who_works_off_what_is_too_much_or_waits_for_others_is_there() {
+    for others in [false, true] {
+        let cluster = cluster(1, if others { 2 } else { 1 });
+        let one = client(&cluster, 1).await;
+        write_batches(&one, 10_050).await;
+        let builder = member(&one).commit(Commit::Acked).max_poll_interval(secs(20));
+        let mut consumer = builder.build().unwrap();
+        let kept = fill(&mut consumer).await;
+        // In a task of its own: whoever polls asks anew.
+        let works = tokio::spawn(async move {
+            for batch in kept.iter().take(12) {
+                tokio::time::sleep(secs(5)).await;
+                if !others {
+                    batch.ack();
+                }
+            }
+            kept
+        });
+        let nothing = batch_within(&mut consumer, secs(61)).await;
+        assert!(nothing.is_none(), "it left, with others: {others}");
+        let kept = works.await.unwrap();
+        assert_eq!(kept[12].standing(), Standing::Current, "with others: {others}");
+    }
 }

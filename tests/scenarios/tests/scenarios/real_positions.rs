@@ -64,9 +64,11 @@ async fn offsets(consumer: &mut Consumer, count: usize) -> Vec<i64> {
 /// The epoch of the record before an offset, once that is read.
 async fn epoch_before(consumer: &mut Consumer, offset: i64) -> i32 {
     loop {
-        let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
-        if batch.next_offset() == offset {
-            return batch.leader_epoch();
+        match within("a batch", consumer.next()).await.unwrap() {
+            Ok(batch) if batch.next_offset() == offset => return batch.leader_epoch(),
+            Ok(_) => {}
+            // A broker that takes its time to come back is told of, and reading goes on.
+            Err(error) => assert!(error.is_retriable(), "{error}"),
         }
     }
 }

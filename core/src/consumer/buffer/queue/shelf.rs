@@ -112,6 +112,8 @@ pub(in crate::consumer::buffer) struct Shelf {
     pub(in crate::consumer::buffer) paused: bool,
     /// The group takes it away: nothing more of it is handed out.
     pub(in crate::consumer::buffer) withheld: bool,
+    /// Too much of it is in hand, as the fetcher knows: what is there is nothing that anybody could take.
+    pub(in crate::consumer::buffer) full: bool,
     /// Since when its broker does not know the topic.
     pub(in crate::consumer::buffer) doubted: Option<Instant>,
     /// A batch of it is worked on, and none is to be taken as long as that is so.
@@ -149,9 +151,14 @@ impl Shelf {
         self.claim.marks().is_some_and(Marks::is_full)
     }
 
+    /// The application, or the group, wants nothing of it now.
+    pub(in crate::consumer::buffer) fn is_unwanted(&self) -> bool {
+        self.paused || self.withheld
+    }
+
     /// Nothing of it is handed out now.
     pub(in crate::consumer::buffer) fn is_held(&self) -> bool {
-        self.paused || self.withheld
+        self.is_unwanted() || self.full
     }
 
     pub(in crate::consumer::buffer) fn has_nothing(&self) -> bool {
