@@ -7,11 +7,12 @@ import copy
 import json
 import pickle
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, read
+from conftest import DEADLINE, read, until
 
 import ottla
 import ottla.testing
@@ -207,6 +208,67 @@ def test_a_record_that_cannot_be_read_is_told_with_all_it_has(broker: ottla.test
     assert got == [1, 3] and passed == [1]
     state = broker.group(group)
     assert state is not None and state.committed[topic, 2] == 3
+
+
+def test_a_serializer_that_gives_none_sends_no_tombstone(broker: ottla.testing.Broker, topic: str) -> None:
+    forgets: Any = lambda value: None  # noqa: E731
+    with ottla.Producer(broker.bootstrap) as below:
+        producer = SerializingProducer(below, key_serializer=forgets, value_serializer=to_json)
+        with pytest.raises(SerializeError, match=f"the key for topic '{topic}' .* gave None, which is a tombstone"):
+            producer.send(topic, 1, key="k")
+        producer = SerializingProducer(below, value_serializer=forgets)
+        with pytest.raises(SerializeError, match="gave None"):
+            producer.send(topic, 1)
+        with pytest.raises(SerializeError, match="the value number 1 .* gave None") as told:
+            producer.send_many(topic, [None, 1])
+        assert told.value.index == 1
+        below.flush(DEADLINE)
+        assert [broker.log_end(topic, partition) for partition in range(3)] == [0, 0, 0]
+        producer.send(topic, None, partition=0).result(DEADLINE)
+    assert broker.log_end(topic, 0) == 1
+
+
+def test_no_memory_is_the_fault_of_no_value_and_no_record(broker: ottla.testing.Broker, topic: str) -> None:
+    def out_of_memory(_: object) -> Any:
+        raise MemoryError
+
+    with SerializingProducer(ottla.Producer(broker.bootstrap), value_serializer=out_of_memory) as producer:
+        with pytest.raises(MemoryError):
+            producer.send(topic, 1)
+        producer.producer.send(topic, b"x")
+    with layer(broker, topic, value=out_of_memory) as consumer:
+        record = consumer.next(DEADLINE)
+        assert record is not None
+        with pytest.raises(MemoryError):
+            record.value  # noqa: B018
+
+
+def test_steps_are_those_of_the_consumer_below(broker: ottla.testing.Broker, topic: str) -> None:
+    with ottla.Producer(broker.bootstrap) as producer:
+        for value in (b"1", b"2"):
+            producer.send(topic, value, partition=0)
+    wrong: Any = "soon"
+    with layer(broker, topic, value=json.loads) as consumer:
+        for steps in (consumer.records, consumer.batches, consumer.events):
+            with pytest.raises(TypeError, match="timeout must be"):
+                steps(wrong)
+        # A time without records does not end them for good, as it does not below.
+        records = consumer.records(timeout=0)
+        got: list[Any] = []
+
+        def both() -> bool:
+            got.extend(record.value for record in records)
+            return len(got) == 2
+
+        until(both, "both records come")
+        assert got == [1, 2]
+        # What they had last is in hand with nobody but who took it.
+        consumer.consumer.seek(topic, 0, 0)
+        records = consumer.records(timeout=DEADLINE)
+        seen = weakref.ref(next(records).raw)
+        assert seen() is None
+        [batch] = [one for one in [consumer.next(DEADLINE)] if one]
+        assert batch.value == 2
 
 
 def test_what_is_no_hook_is_refused(broker: ottla.testing.Broker) -> None:

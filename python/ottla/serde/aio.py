@@ -214,8 +214,8 @@ class SerializingProducer(Generic[_K, _V]):
 
         Raises what `send` raises; a SerializeError has the `index` of the value, and nothing was sent then.
         """
-        # Looked at once for those that are known and once more on a thread.
-        every = values if isinstance(values, Sequence) else list(values)
+        # Looked at once for those that are known and once more on a thread, and the caller's list may be another one by then.
+        every = list(values)
         return self._line.call(
             lambda at_once: all_serialized(self._value, topic, every, at_once=at_once),
             lambda data: self._producer.send_many(topic, data),
