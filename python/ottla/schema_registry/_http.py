@@ -185,16 +185,17 @@ class _InTime(io.RawIOBase):
 
 def _open(endpoint: _Endpoint, tls: ssl.SSLContext | None, end: float) -> http.client.HTTPConnection:
     timeout = max(end - time.monotonic(), 0.001)
-    if endpoint.secure:
-        made = http.client.HTTPSConnection(endpoint.host, endpoint.port, timeout=timeout, context=tls)
-    else:
-        made = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout)
+    made = (
+        http.client.HTTPSConnection(endpoint.host, endpoint.port, timeout=timeout, context=tls)
+        if endpoint.secure
+        else http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout)
+    )
 
     def dial(address: tuple[str, int], *_: object) -> socket.socket:
         return _dial(address, end)
 
     # What it would call itself takes the whole time for each address of a name.
-    made._create_connection = dial  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+    setattr(made, "_create_connection", dial)  # noqa: B010 - types know nothing of it
     return made
 
 
