@@ -267,7 +267,9 @@ def test_files_that_registries_have_are_not_registered(
     pool = descriptor_pool.DescriptorPool()
     names = ("google/type/money.proto", "confluent/meta.proto", "confluent/type/decimal.proto", "mine/google/type/money.proto")
     for at, name in enumerate(names):
-        pool.Add(descriptor_pb2.FileDescriptorProto(name=name, package=f"p{at}", message_type=[{"name": "M"}]))
+        needed = descriptor_pb2.FileDescriptorProto(name=name, package=f"p{at}")
+        needed.message_type.add(name="M")
+        pool.Add(needed)
     proto = descriptor_pb2.FileDescriptorProto(name="bill.proto", package="bill", dependency=names)
     proto.message_type.add(name="Bill").field.add(name="sum", number=1, type=11, type_name=".p0.M", label=1)
     pool.Add(proto)
