@@ -435,7 +435,7 @@ def test_what_waits_for_longer_than_the_end_does_is_not_sent(broker: ottla.testi
             with pytest.raises(TypeError, match="timeout must be"):
                 await producer.close(wrong)
             # To flush for too short a time ends nothing.
-            with pytest.raises(ottla.TimeoutError, match="calls still wait for a schema after 0 s"):
+            with pytest.raises(ottla.TimeoutError, match="calls still wait for a schema after 0.0 s"):
                 await producer.flush(0)
             await end(producer)
             for task in tasks:

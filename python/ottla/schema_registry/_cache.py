@@ -122,7 +122,8 @@ class Cache(Generic[_K, _V]):
                     # What was there is there no longer, and an outage does not bring it back.
                     self._values.pop(key, None)
                     if self._missing_ttl > 0:
-                        _put(self._missing, key, (copy.copy(error), now + self._missing_ttl), self._size)
+                        kept = copy.copy(error)
+                        _put(self._missing, key, (kept, self._clock() + self._missing_ttl), self._size)
             raise
         flight.value, flight.abandoned = value, False
         self.put(key, value)

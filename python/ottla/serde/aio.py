@@ -59,6 +59,8 @@ async def _awaited(task: asyncio.Task[_T]) -> _T:
     return await task
 
 
+A_YEAR = 365 * 86_400.0
+
 CLOSE_TIMEOUT = 30.0
 CLOSE_TIMEOUT_IN_A_HURRY = 5.0
 """Seconds for calls that wait, as ottla.aio.Producer has them for records."""
@@ -97,7 +99,8 @@ class _Line:
         if self._closed:
             return _failed(ClosedError("the producer is closed"))
         queue = self._queue()
-        if queue is None:
+        last = None if queue is None else queue.last
+        if last is None or last.done():
             try:
                 made = make(True)
             except WouldWait:
@@ -111,11 +114,11 @@ class _Line:
         if queue is None:
             self._sweep()
             queue = self._queues[loop] = _Queue(loop)
-        before, turn = queue.last, loop.create_future()
+        turn: asyncio.Future[None] = loop.create_future()
         queue.last = turn
-        pass_on = functools.partial(self._pass_on, loop, queue, before, turn)
+        pass_on = functools.partial(self._pass_on, loop, queue, last, turn)
         # It begins now, whenever it is awaited: to call is to send.
-        task = loop.create_task(self._in_turn(queue, before, pass_on, make, hand_over))
+        task = loop.create_task(self._in_turn(queue, last, pass_on, make, hand_over))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         # One that is cancelled before its first step runs none of its own code.
@@ -211,9 +214,6 @@ class _Line:
         if queue is not None and not queue.gone.done():
             queue.gone.set_result(None)
         return queue
-
-
-A_YEAR = 365 * 86_400.0
 
 
 def _given_up(queue: _Queue) -> ClosedError:
@@ -404,7 +404,9 @@ class SerializingProducer(Generic[_K, _V]):
     def _seconds(self, timeout: float | timedelta | None) -> float | None:
         # What is wrong with it is said as it is without a call that waits.
         self._producer.flush(timeout).close()
-        return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        if timeout is None:
+            return None
+        return timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
 
     def _both(
         self,
