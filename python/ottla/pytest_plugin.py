@@ -14,11 +14,14 @@ installed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ottla.testing import Broker, SchemaRegistry
+from ottla.testing import Broker
+
+if TYPE_CHECKING:
+    from ottla.testing import SchemaRegistry
 
 __all__ = ["ottla_broker", "ottla_cluster", "ottla_schema_registry", "pytest_configure"]
 
@@ -58,5 +61,7 @@ def ottla_cluster(request: pytest.FixtureRequest) -> Iterator[Broker]:
 @pytest.fixture
 def ottla_schema_registry() -> Iterator[SchemaRegistry]:
     """A schema registry for this test alone, without schemas; an ottla.testing.SchemaRegistry."""
+    from ottla.testing import SchemaRegistry
+
     with SchemaRegistry() as registry:
         yield registry

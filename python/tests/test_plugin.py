@@ -123,3 +123,16 @@ def test_a_check_that_fails_says_why_and_is_told_by_the_status(
     assert report.main([]) == 1
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("group")]
     assert "ConnectError: nobody answers" in line
+
+
+def test_a_web_server_is_loaded_for_who_wants_a_registry(tmp_path: Path) -> None:
+    code = """
+import sys
+import ottla.pytest_plugin, ottla.testing
+assert "http.server" not in sys.modules and "http.client" not in sys.modules
+assert not hasattr(ottla.testing, "Registry")
+from ottla.testing import *
+assert "http.server" in sys.modules and SchemaRegistry is ottla.testing.SchemaRegistry
+"""
+    done = run(tmp_path, "-c", code)
+    assert done.returncode == 0, done.stderr

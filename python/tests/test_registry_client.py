@@ -182,16 +182,17 @@ def test_several_urls_are_one_registry(waits: list[float]) -> None:
         with socket.socket() as nobody, ottla.testing.SchemaRegistry() as sick:
             nobody.bind(("127.0.0.1", 0))
             sick.fail(500, times=9)
-            client = RegistryClient([f"http://127.0.0.1:{nobody.getsockname()[1]}", sick.url, two.url])
-            assert client.schema(number) == INT and len(waits) == 2
+            # Each is asked, however few retries there are, and those that were not asked yet are asked without a wait.
+            client = RegistryClient([f"http://127.0.0.1:{nobody.getsockname()[1]}", sick.url, two.url], retries=0)
+            assert client.schema(number) == INT and waits == []
             # The one that answered is asked first.
-            assert client.latest("s").id == number and len(waits) == 2
+            assert client.latest("s").id == number and waits == []
             assert len(sick.requests) == 1 and len(two.requests) == 2
             client.close()
-        lost = RegistryClient([sick.url, f"{sick.url}/x"], retries=1)
+        lost = RegistryClient([sick.url, f"{sick.url}/x"], retries=2)
         with pytest.raises(RegistryUnavailableError, match=f"{sick.url}: .*; {sick.url}/x: ") as told:
             lost.schema(1)
-        assert told.value.status is None
+        assert told.value.status is None and len(waits) == 1
 
 
 def test_credentials(server: ottla.testing.SchemaRegistry) -> None:
@@ -216,6 +217,19 @@ def test_credentials(server: ottla.testing.SchemaRegistry) -> None:
         with pytest.raises(RegistryAuthError, match="no header may have") as told:
             RegistryClient(closed.url, auth=Bearer("a-token\r\nX: y")).schema(number)
         assert "a-token" not in str(told.value)
+
+        def raises() -> str:
+            raise OSError("a-token of somebody")
+
+        # A function that raises is no registry that cannot be reached: it is not asked again, and nobody else either.
+        asked = len(closed.requests)
+        with pytest.raises(RegistryAuthError, match="what auth= calls raised OSError; look at the cause") as told:
+            RegistryClient(closed.url, auth=Bearer(raises)).schema(number)
+        assert "a-token" not in str(told.value) and isinstance(told.value.__cause__, OSError)
+        nothing: Any = lambda: None  # noqa: E731
+        with pytest.raises(RegistryAuthError, match="gave NoneType, and not a str"):
+            RegistryClient(closed.url, auth=Bearer(nothing)).schema(number)
+        assert len(closed.requests) == asked
         assert repr(Basic("alice", "her:secret")) + repr(Bearer("a-token")) == "Basic(...)Bearer(...)"
 
 
@@ -227,6 +241,9 @@ def test_what_is_wrong_with_settings_is_said_without_secrets() -> None:
         ("http://alice:secret@[bad", "cannot be read"),
         ("http://alice:secret@localhost:port", "cannot be read"),
         ("http://localhost:1?x=secret", "is not like"),
+        (f"http://{'secret' * 20}", "is not like"),
+        ("http://localhost:1/a secret", "has characters that no path has"),
+        ("http://localhost:1/sécret", "has characters that no path has"),
     ):
         with pytest.raises(ottla.ConfigError, match=words) as told:
             RegistryClient(urls)
@@ -241,10 +258,20 @@ def test_what_is_wrong_with_settings_is_said_without_secrets() -> None:
         ({"cache_size": 0}, "cache_size"),
         ({"context": "a:b"}, "context='a:b'"),
         ({"tls": ssl.create_default_context()}, "begins with https"),
+        ({"headers": {"X-Key": "secret\r\nX: y"}}, "a value for X-Key with characters that no header may have"),
+        ({"headers": {"X-Key": "sécret"}}, "a value for X-Key with characters"),
+        ({"headers": {"secret: x": "y"}}, "a name that no header has"),
+        ({"headers": {"": "secret"}}, "a name that no header has"),
+        ({"headers": {"content-length": "3"}}, "content-length, which is the client's own"),
+        ({"headers": {"authorization": "secret"}, "auth": Bearer("x")}, "and there are credentials as well"),
     ):
         options: Any = settings
-        with pytest.raises(ottla.ConfigError, match=words):
+        with pytest.raises(ottla.ConfigError, match=words) as told:
             RegistryClient(url, **options)
+        assert "secret" not in str(told.value)
+    options = {"headers": {"X-Key": 3}}
+    with pytest.raises(TypeError, match="headers takes names and values that are str"):
+        RegistryClient(url, **options)
     with pytest.raises(ottla.ConfigError, match="and there is auth= as well"):
         RegistryClient("http://a:b@localhost:1", auth=Basic("a", "b"))
     with pytest.raises(ottla.ConfigError, match="no ':'"):
@@ -367,7 +394,9 @@ def http_answer(body: bytes, status: str = "200 OK", headers: str = "") -> bytes
         (http_answer(b'{"schema": "{}", "references": [3]}'), "references"),
         (http_answer(b'{"schema": "{}", "references": [{"name": 3}]}'), "references with a name"),
         (http_answer(b'{"schema": "{}", "references": [{"name": "a", "subject": "b"}]}'), "as its version"),
-        (http_answer(b"<html>", "404 Not Found"), "404 that is not a schema registry's"),
+        (http_answer(b"<html>", "404 Not Found"), "404 that is not a schema registry's; correct the URL"),
+        (http_answer(b'{"error_code": 404, "message": "HTTP 404"}', "404 Not Found"), "404 that is not a schema registry's"),
+        (http_answer(b'{"error_code": 40500}', "404 Not Found"), "404 that is not a schema registry's"),
         (http_answer(b"[" * 100_000, "400 Bad Request"), "with status 400"),
         (http_answer(b"", headers="Location: http://x\r\n", status="301 Moved"), "none is followed"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", "more than 16777216 bytes"),
@@ -416,10 +445,68 @@ def test_a_server_that_goes_on_answering_is_left_in_time(monkeypatch: pytest.Mon
 
 
 def test_a_registry_that_does_not_answer_is_left_in_time(server: ottla.testing.SchemaRegistry) -> None:
-    with server.slow():
-        with pytest.raises(RegistryUnavailableError, match="timed out|no answer in time"):
-            RegistryClient(server.url, retries=0, timeout=0.05).schema(1)
-        assert len(server.requests) == 1
+    # However short the time is, and whether it was over before the request went or after: the error is the same.
+    with server.slow(), pytest.raises(RegistryUnavailableError, match=r"timed out|no (answer|connection) in time"):
+        RegistryClient(server.url, retries=0, timeout=0.05).schema(1)
+
+
+def test_all_attempts_together_are_over_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each request takes all of its time, and each wait is as long as it may be.
+    now = [0.0]
+    given: list[float] = []
+
+    class Time:
+        @staticmethod
+        def monotonic() -> float:
+            return now[0]
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+
+    def once(endpoint: Any, method: str, path: str, body: bytes | None, end: float) -> tuple[int, bytes]:
+        given.append(min(end, now[0] + 10) - now[0])
+        now[0] += given[-1]
+        raise TimeoutError("no answer in time")
+
+    monkeypatch.setattr(_http, "time", Time)
+    for urls, asked in ((1, 2), (2, 2), (3, 3)):
+        now[0], given[:] = 0, []
+        names = [f"http://r{at}" for at in range(urls)]
+        transport = _http.Transport(
+            names, auth=None, tls=None, timeout=10, retries=20, headers={}, sleep=wait, chance=lambda: 1
+        )
+        monkeypatch.setattr(transport, "_once", once)
+        with pytest.raises(RegistryUnavailableError, match="no answer in time"):
+            transport.ask("GET", "/")
+        assert len(given) == asked and now[0] <= 10 * max(2, urls)
+
+
+def test_a_name_has_its_addresses_tried_within_one_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first refuses, the second is there.
+    with socket.socket() as nobody, ottla.testing.SchemaRegistry() as server:
+        nobody.bind(("127.0.0.1", 0))
+        places = [nobody.getsockname(), ("127.0.0.1", int(server.url.rpartition(":")[2]))]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place) for place in places]
+        number = server.register("s", INT.text)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        with RegistryClient("http://registry:1", retries=0) as client:
+            assert client.schema(number) == INT
+        found.pop()
+        with pytest.raises(RegistryUnavailableError, match="refused"):
+            RegistryClient("http://registry:1", retries=0).schema(number)
+        found.pop()
+        with pytest.raises(RegistryUnavailableError, match="no address"):
+            RegistryClient("http://registry:1", retries=0).schema(number)
+
+
+def test_ids_that_no_registry_gives_are_not_asked_for(server: ottla.testing.SchemaRegistry) -> None:
+    with RegistryClient(server.url) as client:
+        for number in (-1, 1 << 31, (1 << 32) - 1):
+            with pytest.raises(SchemaNotFoundError, match="ids are 0 to 2,147,483,647"):
+                client.schema(number)
+        assert server.requests == []
+        with pytest.raises(SchemaNotFoundError, match="Schema 2147483647 not found"):
+            client.schema((1 << 31) - 1)
 
 
 # What is kept.
@@ -464,6 +551,27 @@ def test_what_is_old_is_asked_for_again_and_still_used_while_nobody_answers() ->
         cache.get("a", missing)
     with pytest.raises(RegistryUnavailableError):
         cache.get("b", unavailable)
+    # What is there no longer is not what an outage is survived with.
+    clock.now = 40
+    with pytest.raises(RegistryUnavailableError):
+        cache.get("a", unavailable)
+
+    # What somebody has put there meanwhile counts, and not what was there when it was asked for.
+    def while_it_is_put(error: Exception) -> Callable[[], int]:
+        def load() -> int:
+            cache.put("c", 9)
+            raise error
+
+        return load
+
+    cache.put("c", 8)
+    clock.now = 50
+    assert cache.get("c", while_it_is_put(RegistryUnavailableError("gone"))) == 9
+    assert cache.get("c", never) == 9
+    clock.now = 60
+    with pytest.raises(SchemaNotFoundError):
+        cache.get("c", while_it_is_put(SchemaNotFoundError("none")))
+    assert cache.get("c", never) == 9
 
 
 def test_what_is_not_there_is_believed_for_a_while() -> None:
@@ -515,6 +623,27 @@ def test_one_that_is_interrupted_while_it_asks_leaves_it_to_the_others() -> None
         assert second.result(DEADLINE) == 7
 
 
+def test_one_that_is_interrupted_before_it_asks_leaves_it_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache: Cache[str, int] = Cache(1)
+
+    def interrupted(*_: Any) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_fly", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cache.get("a", never)
+    assert cache.get("a", lambda: 7) == 7
+
+    # And what ends a thread without a word of what it asked for.
+    def out_of_memory() -> int:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        cache.get("b", out_of_memory)
+    assert cache.get("b", lambda: 8) == 8
+
+
 def test_a_child_asks_by_itself(server: ottla.testing.SchemaRegistry) -> None:
     numbers = [server.register(f"s{at}", json.dumps({"type": "int", "at": at})) for at in range(3)]
     client = RegistryClient(server.url)
@@ -524,6 +653,7 @@ def test_a_child_asks_by_itself(server: ottla.testing.SchemaRegistry) -> None:
         server.wait_for_requests(1)
         # In the child that thread is not, and what it has asked for is asked for once more.
         read, write = os.pipe()
+        connections = client._transport._idle
         child = os.fork()
         if child == 0:
             try:
@@ -533,7 +663,7 @@ def test_a_child_asks_by_itself(server: ottla.testing.SchemaRegistry) -> None:
                 client._transport._retries = 0
                 with pytest.raises(RegistryUnavailableError):
                     client.schema(numbers[1])
-                os.write(write, b"." if client._transport._idle.process == os.getpid() else b"x")
+                os.write(write, b"x" if client._transport._idle is connections else b".")
             finally:
                 os._exit(0)
         os.close(write)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fastavro
+import fastavro.schema
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 from google.protobuf.message import Message
@@ -19,12 +21,14 @@ from ottla.schema_registry import (
     InvalidSchemaError,
     Reference,
     RegistryClient,
+    RegistryError,
     RegistryUnavailableError,
     Schema,
     SchemaNotFoundError,
     record_name,
     topic_record_name,
 )
+from ottla.schema_registry._avro_walk import Walk
 from ottla.schema_registry.avro import AvroDeserializer, AvroSerializer
 from ottla.schema_registry.json_schema import JsonSchemaDeserializer, JsonSchemaSerializer
 from ottla.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
@@ -257,6 +261,24 @@ def test_a_deserializer_of_one_message_asks_nobody(server: ottla.testing.SchemaR
         ProtobufDeserializer([message("shop.Order"), message("shop.Bill")])
 
 
+def test_files_that_registries_have_are_not_registered(
+    server: ottla.testing.SchemaRegistry, registry: RegistryClient
+) -> None:
+    pool = descriptor_pool.DescriptorPool()
+    names = ("google/type/money.proto", "confluent/meta.proto", "confluent/type/decimal.proto", "mine/google/type/money.proto")
+    for at, name in enumerate(names):
+        needed = descriptor_pb2.FileDescriptorProto(name=name, package=f"p{at}")
+        needed.message_type.add(name="M")
+        pool.Add(needed)
+    proto = descriptor_pb2.FileDescriptorProto(name="bill.proto", package="bill", dependency=names)
+    proto.message_type.add(name="Bill").field.add(name="sum", number=1, type=11, type_name=".p0.M", label=1)
+    pool.Add(proto)
+    kind: type[Message] = message_factory.GetMessageClass(pool.FindMessageTypeByName("bill.Bill"))
+    payload = ProtobufSerializer(registry, kind).serialize(kind(), VALUE)
+    assert set(registry.subjects()) == {"orders-value", "mine/google/type/money.proto"}
+    assert ProtobufDeserializer(kind, registry).deserialize(payload, VALUE) == kind()
+
+
 def test_fields_of_proto2_that_are_not_set(registry: RegistryClient) -> None:
     proto = descriptor_pb2.FileDescriptorProto(name="old.proto", package="old")
     field = proto.message_type.add(name="Old").field.add(name="needed", number=1, type=9, label=2)
@@ -325,6 +347,86 @@ def test_what_cannot_be_judged_is_no_fault_of_the_record(server: ottla.testing.S
         with pytest.raises(RegistryUnavailableError):
             made.deserialize(payload, VALUE)
         assert made.deserialize(payload, VALUE) == "x"
+
+
+def test_a_fault_of_the_set_up_is_no_fault_of_the_record(server: ottla.testing.SchemaRegistry) -> None:
+    with RegistryClient(server.url, missing_ttl=0) as registry:
+        avro = bytes(AvroSerializer(registry, "string").serialize("x", VALUE))
+        listed = bytes(JsonSchemaSerializer(registry, {"type": "array"}).serialize([], Context("lists", "value")))
+        needs = [Reference("x.A", "a", 1)]
+        # Whoever passes over each DecodeError would pass over each record, until somebody registers what the program needs.
+        readers: list[tuple[Deserializer[Any], bytes, str]] = [
+            (AvroDeserializer(registry, '["string", "x.A"]', references=needs), avro, '{"type": "enum", "name": "x.A", "symbols": []}'),
+            (JsonSchemaDeserializer(registry, {"$ref": "x.A"}, references=needs), listed, "{}"),
+        ]
+        for made, payload, missing in readers:
+            for _ in range(2):
+                with pytest.raises(SchemaNotFoundError, match="Subject 'a' not found"):
+                    made.deserialize(payload, VALUE)
+            # What it is has to be known as well.
+            server.register("a", "{", "AVRO")
+            with pytest.raises(InvalidSchemaError, match="is not JSON"):
+                made.deserialize(payload, VALUE)
+            server._subjects.clear()
+            server.register("a", missing)
+            registry._versions._fresh()
+            assert made.deserialize(payload, VALUE) in ("x", [])
+            assert made.deserialize_at_once(payload, VALUE) in ("x", [])
+            server._subjects.clear()
+            registry._versions._fresh()
+        # The reader's JSON Schema refers to what is nowhere, or goes round in circles.
+        for schema in ({"$ref": "nowhere"}, {"$ref": "#"}):
+            with pytest.raises(InvalidSchemaError, match="refers to"):
+                JsonSchemaDeserializer(None, schema).deserialize(listed, VALUE)
+        # That of the writer is the record's: it cannot be decoded by anybody who looks at it.
+        number = server.register("circle", '{"$ref": "#"}', "JSON")
+        with pytest.raises(DecodeError, match="refers to itself"):
+            JsonSchemaDeserializer(registry).deserialize(b"\0" + struct.pack(">I", number) + b"[]", VALUE)
+        number = server.register("lost", '"x.A"', references=[("x.A", "none", 1)])
+        with pytest.raises(DecodeError, match="Subject 'none' not found"):
+            AvroDeserializer(registry).deserialize(b"\0" + struct.pack(">I", number), VALUE)
+        # An id is a number: a registry that finds the question wrong has another fault with it.
+        server.fail(422)
+        with pytest.raises(InvalidSchemaError, match="status 422"):
+            AvroDeserializer(registry).deserialize(b"\0" + struct.pack(">I", 77), VALUE)
+        # But four bytes that are no id are damage, and nobody is asked.
+        asked = len(server.requests)
+        with pytest.raises(DecodeError, match="ids are 0 to"):
+            AvroDeserializer(registry).deserialize(b"\0\xff\xff\xff\xff\0", VALUE)
+        assert len(server.requests) == asked
+
+
+def test_a_registry_that_gives_text_only_is_no_fault_of_the_record(
+    server: ottla.testing.SchemaRegistry, registry: RegistryClient
+) -> None:
+    made = ProtobufDeserializer(message("shop.Order"), registry)
+    number = server.register("s", 'syntax = "proto3"; message Order {}', "PROTOBUF")
+    with pytest.raises(RegistryError, match="as text only.*one class and no registry") as told:
+        made.deserialize(b"\0" + struct.pack(">I", number) + b"\0", VALUE)
+    assert type(told.value) is RegistryError
+    number = server.register("s", base64.b64encode(b"\xff").decode(), "PROTOBUF")
+    with pytest.raises(DecodeError, match="is no file of Protobuf"):
+        made.deserialize(b"\0" + struct.pack(">I", number) + b"\0", VALUE)
+
+
+def test_no_memory_is_no_fault_of_the_record(registry: RegistryClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    payload = bytes(AvroSerializer(registry, "string").serialize("x", VALUE))
+    for name in ("schemaless_reader", "schemaless_writer"):
+        with monkeypatch.context() as patch:
+            patch.setattr(fastavro, name, out_of_memory)
+            with pytest.raises(MemoryError):
+                AvroDeserializer(registry).deserialize(payload, VALUE)
+                AvroSerializer(registry, "string").serialize("x", VALUE)
+    with pytest.raises(MemoryError):
+        AvroDeserializer(registry, from_dict=out_of_memory).deserialize(payload, VALUE)
+    with monkeypatch.context() as patch:
+        patch.setattr(fastavro.schema, "parse_schema", out_of_memory)
+        with pytest.raises(MemoryError):
+            AvroDeserializer(registry).deserialize(payload, VALUE)
+    assert AvroDeserializer(registry).deserialize(payload, VALUE) == "x"
 
 
 @pytest.mark.parametrize(
@@ -396,8 +498,6 @@ def test_many_items_that_take_no_bytes(registry: RegistryClient, items: Any) -> 
 
 
 def test_what_may_harm_is_told_by_the_schema() -> None:
-    from ottla.schema_registry._avro_walk import Walk
-
     inner = {"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "map", "values": "R"}}]}
     assert Walk(inner, {"R": inner}).needed
     assert not Walk(json.loads(CASES[0]["schema"]), {}).needed
@@ -424,6 +524,36 @@ def test_what_may_harm_is_told_by_the_schema() -> None:
             Walk(everything, {}).check(memoryview(data[:end]))
     with pytest.raises(DecodeError, match="longer than any"):
         Walk("long", {}).check(memoryview(b"\xff" * 12))
+
+
+def doubled(leaf: str, times: int) -> list[Any]:
+    """Records of which each has the one before twice, in a union."""
+    named = [{"type": "record", "name": "R0", "fields": [{"name": "a", "type": leaf}]}]
+    for at in range(times):
+        fields = [{"name": name, "type": f"R{at}"} for name in "ab"]
+        named.append({"type": "record", "name": f"R{at + 1}", "fields": fields})
+    return named
+
+
+def test_a_type_that_is_used_many_times_over_is_looked_at_once(registry: RegistryClient) -> None:
+    # Each of them once for each use would be 2 to the 200.
+    made = AvroSerializer(registry, json.dumps(doubled("int", 200)))
+    assert not made._made_ready(made._schema, False).walk.needed
+    arrays = [*doubled("null", 200), {"type": "array", "items": "R200"}]
+    empty = AvroSerializer(registry, json.dumps(arrays))
+    assert empty._made_ready(empty._schema, False).walk.needed
+    # The circle is found from whichever of its types it is entered.
+    one = {"type": "record", "name": "One", "fields": [{"name": "a", "type": {"type": "array", "items": "Two"}}]}
+    two = {"type": "record", "name": "Two", "fields": [{"name": "a", "type": ["null", "One"]}]}
+    for schema in ("One", "Two", ["int", one], {"type": "map", "values": "Two"}):
+        assert Walk(schema, {"One": one, "Two": two}).needed
+    # Names may go deeper than text does, and then data go deeper than a compiled reader.
+    chain = doubled("int", 500)
+    named = {one["name"]: one for one in chain}
+    assert Walk(chain, named).needed
+    assert not Walk(chain[:200], named).needed
+    with pytest.raises(InvalidSchemaError, match="too deep"):
+        Walk("R3000", {one["name"]: one for one in doubled("int", 3_000)})
 
 
 @pytest.mark.parametrize(

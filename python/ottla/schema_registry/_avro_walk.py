@@ -7,6 +7,7 @@ whoever can write to the topic. Schemas in which neither can be (most) are not g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -26,10 +27,10 @@ MAX_EMPTY: Final = 1 << 16
 _PRIMITIVES: Final = frozenset(["null", "boolean", "int", "long", "float", "double", "bytes", "string"])
 
 
-def check_depth(schema: Any) -> None:
-    """Raises InvalidSchemaError for a schema that is too deep to be parsed. It goes through it without a stack."""
-    level = [schema]
-    for _ in range(MAX_SCHEMA_DEPTH * 3):
+def depth(value: Any, most: int = MAX_SCHEMA_DEPTH * 3) -> int:
+    """Levels of what JSON was read into, and of more than `most` one more than that. It goes through it without a stack."""
+    level = [value]
+    for number in range(most):
         below: list[Any] = []
         for one in level:
             if isinstance(one, dict):
@@ -37,9 +38,16 @@ def check_depth(schema: Any) -> None:
             elif isinstance(one, list):
                 below.extend(one)
         if not below:
-            return
+            return number
         level = below
-    raise InvalidSchemaError(f"the schema has more than {MAX_SCHEMA_DEPTH} levels")
+    return most + 1
+
+
+def check_depth(schema: Any) -> None:
+    """Raises InvalidSchemaError for a schema that is too deep to be parsed."""
+    # A level of a schema is up to three of JSON.
+    if depth(schema, MAX_SCHEMA_DEPTH * 3) > MAX_SCHEMA_DEPTH * 3:
+        raise InvalidSchemaError(f"the schema has more than {MAX_SCHEMA_DEPTH} levels")
 
 
 class Walk:
@@ -48,49 +56,60 @@ class Walk:
     def __init__(self, schema: Any, named: Mapping[str, Any]) -> None:
         self._schema = schema
         self._named = named
-        self.needed = self._may_harm(schema, ())
+        # Of each type that has a name, as it may be used many times over: None while it is looked at.
+        self._levels_of: dict[str, float | None] = {}
+        self._least_of: dict[str, int] = {}
+        try:
+            self.needed = self._levels(schema) > MAX_DEPTH
+        except RecursionError:
+            raise InvalidSchemaError("the schema is too deep") from None
 
-    def _may_harm(self, schema: Any, above: tuple[str, ...]) -> bool:
+    def _levels(self, schema: Any) -> float:
+        """Levels that data may have: no number is enough for a schema that has itself in it, or an array of items that take no
+        bytes."""
         if isinstance(schema, list):
-            return any(self._may_harm(one, above) for one in schema)
+            return 1 + max((self._levels(one) for one in schema), default=0)
         if isinstance(schema, str):
-            if schema in _PRIMITIVES:
-                return False
-            return schema in above or self._may_harm(self._named[schema], above)
+            return 1 if schema in _PRIMITIVES else self._levels(self._named[schema])
         kind = schema["type"]
         if kind in ("record", "error"):
             name = schema["name"]
-            if name in above:
-                return True
-            return any(self._may_harm(field["type"], (*above, name)) for field in schema["fields"])
+            if name not in self._levels_of:
+                self._levels_of[name] = None
+                self._levels_of[name] = 1 + max((self._levels(field["type"]) for field in schema["fields"]), default=0)
+            # Whoever comes back to one that is looked at is in a circle, and so is everybody on the way.
+            known = self._levels_of[name]
+            return math.inf if known is None else known
         if kind == "array":
-            return self._least(schema["items"], ()) == 0 or self._may_harm(schema["items"], above)
+            return math.inf if self._least(schema["items"]) == 0 else 1 + self._levels(schema["items"])
         if kind == "map":
-            return self._may_harm(schema["values"], above)
+            return 1 + self._levels(schema["values"])
         if isinstance(kind, dict | list):
-            return self._may_harm(kind, above)
-        return False
+            return self._levels(kind)
+        return 1
 
-    def _least(self, schema: Any, above: tuple[str, ...]) -> int:
+    def _least(self, schema: Any) -> int:
         """Bytes that a value takes at least: 0 or 1 is all that counts."""
         if isinstance(schema, list):
             return 1
         if isinstance(schema, str):
             if schema in _PRIMITIVES:
                 return 0 if schema == "null" else 1
-            if schema in above:
-                return 1
-            schema = self._named[schema]
+            return self._least(self._named[schema])
         kind = schema["type"]
         if kind in ("record", "error"):
-            above = (*above, schema["name"])
-            return max((self._least(field["type"], above) for field in schema["fields"]), default=0)
+            name = schema["name"]
+            if name not in self._least_of:
+                # What is in itself with nothing in between has no end, and so no value.
+                self._least_of[name] = 1
+                self._least_of[name] = max((self._least(field["type"]) for field in schema["fields"]), default=0)
+            return self._least_of[name]
         if kind == "fixed":
             return min(schema["size"], 1)
         if kind == "null":
             return 0
         if isinstance(kind, dict | list):
-            return self._least(kind, above)
+            return self._least(kind)
         return 1
 
     def check(self, data: memoryview) -> None:

@@ -67,66 +67,84 @@ class Cache(Generic[_K, _V]):
         Raises what `load` raises, and WouldWait in place of a call of it if not `wait`.
         """
         while True:
-            with self._lock:
-                now = self._clock()
-                found = self._values.get(key)
-                if found is not None:
-                    self._values.move_to_end(key)
-                    if now < found[1]:
-                        return found[0]
-                missing = self._missing.get(key)
-                if missing is not None:
-                    if now < missing[1]:
-                        raise copy.copy(missing[0])
-                    del self._missing[key]
-                if not wait:
-                    raise WouldWait
-                flight = self._flights.get(key)
-                mine = flight is None
-                if flight is None:
-                    flight = self._flights[key] = _Flight()
-            if mine:
-                return self._fly(key, flight, load, found)
+            mine: _Flight | None = None
+            try:
+                with self._lock:
+                    now = self._clock()
+                    found = self._values.get(key)
+                    if found is not None:
+                        self._values.move_to_end(key)
+                        if now < found[1]:
+                            return found[0]
+                    missing = self._missing.get(key)
+                    if missing is not None:
+                        if now < missing[1]:
+                            raise copy.copy(missing[0])
+                        del self._missing[key]
+                    if not wait:
+                        raise WouldWait
+                    flight = self._flights.get(key)
+                    if flight is None or flight.over.is_set():
+                        # This one knows of it before others do: whatever interrupts it in between, they do not wait for ever.
+                        mine = flight = _Flight()
+                        self._flights[key] = mine
+                if mine is not None:
+                    return self._fly(key, mine, load, found)
+            finally:
+                if mine is not None:
+                    self._land(key, mine)
             flight.over.wait()
             if flight.error is not None:
                 # One object for several threads would collect all of their tracebacks.
-                raise copy.copy(flight.error)
+                raise copy.copy(flight.error) from flight.error.__cause__
             if not flight.abandoned:
                 return flight.value
 
     def _fly(self, key: _K, flight: _Flight, load: Callable[[], _V], stale: tuple[_V, float] | None) -> _V:
         try:
-            try:
-                value = load()
-            except RegistryUnavailableError:
-                if stale is None:
-                    raise
-                value = stale[0]
-            flight.value, flight.abandoned = value, False
-            with self._lock:
-                end = float("inf") if self._ttl is None else self._clock() + self._ttl
-                _put(self._values, key, (value, end), self._size)
-            return value
-        except WouldWait:
+            value = load()
+        except (WouldWait, MemoryError):
             # It is about the thread that asked, and not about what was asked for.
             raise
         except Exception as error:
-            flight.error = error
-            if isinstance(error, SchemaNotFoundError) and self._missing_ttl > 0:
-                with self._lock:
-                    kept = copy.copy(error)
-                    _put(self._missing, key, (kept, self._clock() + self._missing_ttl), self._size)
-            raise
-        finally:
             with self._lock:
-                self._flights.pop(key, None)
+                now = self._clock()
+                # As it is now, and not as it was before: somebody may have put it there meanwhile.
+                found = self._values.get(key, stale)
+                old = found is None or found[1] <= now
+                if found is not None and isinstance(error, RegistryUnavailableError):
+                    if old:
+                        _put(self._values, key, (found[0], self._end()), self._size)
+                    flight.value, flight.abandoned = found[0], False
+                    return found[0]
+                flight.error = error
+                if isinstance(error, SchemaNotFoundError) and old:
+                    # What was there is there no longer, and an outage does not bring it back.
+                    self._values.pop(key, None)
+                    if self._missing_ttl > 0:
+                        kept = copy.copy(error)
+                        _put(self._missing, key, (kept, self._clock() + self._missing_ttl), self._size)
+            raise
+        flight.value, flight.abandoned = value, False
+        self.put(key, value)
+        return value
+
+    def _land(self, key: _K, flight: _Flight) -> None:
+        try:
+            with self._lock:
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
+        finally:
             flight.over.set()
+
+    def _end(self) -> float:
+        """Until when what is known now is good."""
+        return float("inf") if self._ttl is None else self._clock() + self._ttl
 
     def put(self, key: _K, value: _V) -> None:
         """Keeps what is known without asking."""
         with self._lock:
-            end = float("inf") if self._ttl is None else self._clock() + self._ttl
-            _put(self._values, key, (value, end), self._size)
+            _put(self._values, key, (value, self._end()), self._size)
             self._missing.pop(key, None)
 
     def __len__(self) -> int:

@@ -12,12 +12,15 @@ from urllib.parse import quote
 
 from ottla._errors import ConfigError
 from ottla.schema_registry._cache import Cache
-from ottla.schema_registry._errors import InvalidSchemaError, RegistryError
+from ottla.schema_registry._errors import InvalidSchemaError, RegistryError, SchemaNotFoundError
 from ottla.schema_registry._http import Auth, Transport
 from ottla.schema_registry._schema import Reference, Registered, Schema
 
 MAX_REFERENCES: Final = 1_000
 """Schemas that a schema may need, all of them counted once. It is what a registry says, and a wrong one must come to an end."""
+
+MAX_ID: Final = (1 << 31) - 1
+"""The largest id of a schema."""
 
 MAX_DEPTH: Final = 32
 """Schemas that need schemas that need schemas."""
@@ -41,13 +44,15 @@ class RegistryClient:
     tls: for https, an `ssl.SSLContext`, with a client certificate if one is wanted; the system's CAs without it.
     context: of all subjects that name none; `"staging"` makes `:.staging:orders-value` of `orders-value`.
     timeout: for one request, in seconds or as a timedelta, 0.01 to 3,600, 10 if not said.
-    retries: how often a request that met no registry, or a status from 500, is made again, 0 to 20, 3 if not said, after up to
-        0.1 s, 0.2 s and so on, 2 s at most. Nothing else is tried again.
+        All attempts of a call together take twice that, or that for each URL if there are more than two.
+    retries: how often a request that met no registry, or a status from 500, is made again, 0 to 20, 3 if not said. Each URL is
+        asked once, whatever is said here; after that there are waits of up to 0.1 s, 0.2 s and so on, 2 s at most. Nothing else
+        is tried again.
     latest_ttl: seconds for which the latest version of a subject is believed to be that; 0 to a day, 300 if not said. While no
         registry answers it is believed for longer.
     missing_ttl: seconds for which it is believed that there is no such schema; 0 to 3,600, 5 if not said.
     cache_size: how many schemas, ids and subjects are kept, of each those that were used last; 1 to 1,000,000, 1,000 if not said.
-    headers: for each request, beside those that are needed.
+    headers: for each request, beside those that are needed, in ASCII.
 
     Proxies of the environment are not used, and redirections not followed.
     """
@@ -72,7 +77,7 @@ class RegistryClient:
             tls=tls,
             timeout=_within("timeout", timeout, 0.01, 3_600),
             retries=int(_within("retries", retries, 0, 20)),
-            headers=dict(headers or {}),
+            headers=headers or {},
         )
         self._context = _context(context)
         size = int(_within("cache_size", cache_size, 1, 1_000_000))
@@ -101,6 +106,10 @@ class RegistryClient:
 
         Raises SchemaNotFoundError and other RegistryErrors.
         """
+        if not 0 <= id <= MAX_ID:
+            # Registries read it as an int of Java, and say of what is none that there is no such path. In front of a record
+            # there are four bytes, which whoever writes to the topic can fill with anything.
+            raise SchemaNotFoundError(f"there is no schema {id}: ids are 0 to {MAX_ID:,}")
         if subject is not None:
             subject = self._qualified(subject)
             # An id means the same in all subjects of a context.
@@ -173,7 +182,7 @@ class RegistryClient:
 
     def is_compatible(self, subject: str, schema: Schema, version: int | str = "latest") -> bool:
         """Whether a schema goes with a version of a subject, by the compatibility that is set for it. Asked for each time."""
-        path = f"/compatibility/subjects/{quote(self._qualified(subject), safe='')}/versions/{version}"
+        path = f"/compatibility/subjects/{quote(self._qualified(subject), safe='')}/versions/{quote(str(version), safe='')}"
         return self._ask("POST", path, {}, _body(schema)).get("is_compatible") is True
 
     def references(self, schema: Schema, *, wait: bool = True) -> list[tuple[str, Schema]]:
@@ -242,7 +251,7 @@ def _strange(wanted: str) -> RegistryError:
 
 def _int(answer: Mapping[str, Any], name: str) -> int:
     value = answer.get(name)
-    if not isinstance(value, int) or not 0 <= value < 1 << 32:
+    if not isinstance(value, int) or not 0 <= value <= MAX_ID:
         raise _strange(f"a number as its {name}")
     return value
 

@@ -8,13 +8,14 @@ import io
 import json
 import os
 import random
+import re
 import socket
 import ssl
 import threading
 import time
 import urllib.parse
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, cast
 
 from ottla._errors import ConfigError
@@ -36,6 +37,9 @@ and that is when a registry can do with few."""
 
 BACKOFF = 0.1
 MAX_BACKOFF = 2.0
+
+ROUNDS = 2
+"""Requests of the longest kind, to each URL, that all attempts may take together: as many times `timeout`."""
 
 ACCEPT = "application/vnd.schemaregistry.v1+json"
 
@@ -71,7 +75,11 @@ class Bearer:
         self._token = token
 
     def authorization(self) -> str:
-        token = self._token if isinstance(self._token, str) else self._token()
+        token: object = self._token if isinstance(self._token, str) else self._token()
+        if not isinstance(token, str):
+            raise RegistryAuthError(
+                f"the function of Bearer gave {type(token).__name__}, and not a str", advice="have it give the token"
+            )
         return f"Bearer {token}"
 
     def __repr__(self) -> str:
@@ -91,10 +99,15 @@ class _Endpoint:
         except ValueError:
             # It is not repeated: there may be a password in it.
             raise ConfigError("the URL of a schema registry cannot be read") from None
-        if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        if parts.scheme not in ("http", "https") or not host or not _is_host(host) or parts.query or parts.fragment:
             raise ConfigError(
                 "the URL of a schema registry is not like http://HOST:PORT or https://HOST:PORT/PATH",
                 advice="write urls='http://localhost:8081', or a list of such",
+            )
+        if not _PATH.fullmatch(parts.path):
+            raise ConfigError(
+                "the path of the URL of a schema registry has characters that no path has",
+                advice="write %20 for a space, and so on",
             )
         self.secure = parts.scheme == "https"
         self.host = host
@@ -106,6 +119,44 @@ class _Endpoint:
             self.auth = Basic(unquote(parts.username), unquote(parts.password or ""))
         shown = f"[{host}]" if ":" in host else host
         self.name = f"{parts.scheme}://{shown}:{self.port}{self.path}"
+
+
+def _is_host(host: str) -> bool:
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return not any(one.isspace() or not one.isprintable() for one in host)
+
+
+_PATH = re.compile(r"[A-Za-z0-9\-._~%!$&'()*+,;=:@/]*")
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
+_OURS = ("content-length", "transfer-encoding", "content-type")
+
+
+def _checked(headers: Mapping[str, str], auth: bool) -> dict[str, str]:
+    """The headers of all requests. Values may be secrets, and a name that is none may be one as well."""
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"headers takes names and values that are str, not {type(name).__name__} and {type(value).__name__}")
+        if not _NAME.fullmatch(name):
+            raise ConfigError("headers= has a name that no header has", advice="use letters, digits and '-'")
+        if not _is_header(value):
+            raise ConfigError(
+                f"headers= has a value for {name} with characters that no header may have",
+                advice="look for a line end, and write what is not ASCII otherwise",
+            )
+        if name.lower() in _OURS:
+            raise ConfigError(f"headers= has {name}, which is the client's own", advice="leave it out")
+        if auth and name.lower() == "authorization":
+            raise ConfigError("headers= has Authorization, and there are credentials as well", advice="give one")
+    given = {name.lower() for name in headers}
+    usual = {"Accept": ACCEPT, "User-Agent": "ottla"}
+    return {name: value for name, value in usual.items() if name.lower() not in given} | dict(headers)
+
+
+def _is_header(value: str) -> bool:
+    return all(one == "\t" or " " <= one <= "~" for one in value)
 
 
 class _InTime(io.RawIOBase):
@@ -132,10 +183,43 @@ class _InTime(io.RawIOBase):
         super().close()
 
 
-def _open(endpoint: _Endpoint, tls: ssl.SSLContext | None, timeout: float) -> http.client.HTTPConnection:
-    if endpoint.secure:
-        return http.client.HTTPSConnection(endpoint.host, endpoint.port, timeout=timeout, context=tls)
-    return http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout)
+def _open(endpoint: _Endpoint, tls: ssl.SSLContext | None, end: float) -> http.client.HTTPConnection:
+    timeout = max(end - time.monotonic(), 0.001)
+    made = (
+        http.client.HTTPSConnection(endpoint.host, endpoint.port, timeout=timeout, context=tls)
+        if endpoint.secure
+        else http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout)
+    )
+
+    def dial(address: tuple[str, int], *_: object) -> socket.socket:
+        return _dial(address, end)
+
+    # What it would call itself takes the whole time for each address of a name.
+    setattr(made, "_create_connection", dial)  # noqa: B010 - types know nothing of it
+    return made
+
+
+def _dial(address: tuple[str, int], end: float) -> socket.socket:
+    """A connection to one of the addresses of a name, until a deadline."""
+    failed: OSError | None = None
+    for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+        left = end - time.monotonic()
+        if left <= 0:
+            failed = failed or TimeoutError("no connection in time")
+            break
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(left)
+            sock.connect(place)
+        except OSError as error:
+            failed = error
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failed or OSError("the name has no address")
 
 
 def _exchange(
@@ -185,7 +269,6 @@ class _Idle:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.kept: list[tuple[_Endpoint, http.client.HTTPConnection]] = []
-        self.process = os.getpid()
 
     def take(self, endpoint: _Endpoint) -> http.client.HTTPConnection | None:
         with self.lock:
@@ -209,6 +292,9 @@ class _Idle:
             connection.close()
 
 
+_all: weakref.WeakSet[Transport] = weakref.WeakSet()
+
+
 class Transport:
     """Asks the first registry that answers."""
 
@@ -220,7 +306,7 @@ class Transport:
         tls: ssl.SSLContext | None,
         timeout: float,
         retries: int,
-        headers: dict[str, str],
+        headers: Mapping[str, str],
         sleep: Callable[[float], object] = time.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -239,18 +325,25 @@ class Transport:
         self._tls = tls
         self._timeout = timeout
         self._retries = retries
-        self._headers = headers
+        self._headers = _checked(headers, auth is not None or any(one.auth for one in self._endpoints))
         self._sleep = sleep
         self._chance = chance
         # The one that answered last is asked first.
         self._first = 0
         self._fresh()
+        _all.add(self)
 
     def _fresh(self) -> None:
         self._idle = _Idle()
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         # Whoever forgets to close leaves no socket behind.
         self._finalizer = weakref.finalize(self, self._idle.close)
+
+    def _in_child(self) -> None:
+        self._finalizer.detach()
+        for _, connection in self._idle.kept:
+            connection.close()
+        self._fresh()
 
     @property
     def names(self) -> list[str]:
@@ -263,26 +356,28 @@ class Transport:
     def ask(self, method: str, path: str, body: object | None = None) -> Any:
         """What a registry answers, read as JSON.
 
-        Raises RegistryError. Only what may be different next time is tried again: no connection, and statuses from 500.
+        Raises RegistryError. Only what may be different next time is tried again: no connection, and statuses from 500. Each URL
+        is asked once however few retries there are, and all of it together takes `ROUNDS` times the timeout, or the timeout for
+        each URL if these are more.
         """
-        if self._idle.process != os.getpid():
-            # The parent's connections carry the parent's answers. To close them here ends nothing for the parent. Their lock may
-            # be held by a thread that is not in this process.
-            self._finalizer.detach()
-            for _, connection in self._idle.kept:
-                connection.close()
-            self._fresh()
         sent = None if body is None else json.dumps(body).encode()
         failures: list[str] = []
         status: int | None = None
-        for attempt in range(self._retries + 1):
-            if attempt:
-                # All of it by chance: those that failed together do not come back together.
-                self._sleep(self._chance() * min(BACKOFF * 2 ** (attempt - 1), MAX_BACKOFF))
-            place = (self._first + attempt) % len(self._endpoints)
+        urls = len(self._endpoints)
+        end = time.monotonic() + self._timeout * max(ROUNDS, urls)
+        first = self._first
+        for attempt in range(max(self._retries + 1, urls)):
+            if attempt >= urls:
+                # Those that were not asked yet are asked at once. All of the wait is by chance: those that failed together do
+                # not come back together.
+                wait = self._chance() * min(BACKOFF * 2 ** (attempt - urls), MAX_BACKOFF)
+                if time.monotonic() + wait >= end:
+                    break
+                self._sleep(wait)
+            place = (first + attempt) % urls
             endpoint = self._endpoints[place]
             try:
-                status, answer = self._once(endpoint, method, path, sent)
+                status, answer = self._once(endpoint, method, path, sent, end)
             except _TooLarge:
                 raise RegistryError(
                     f"schema registry {endpoint.name} answered {method} {path} with more than {MAX_RESPONSE} bytes",
@@ -300,14 +395,16 @@ class Transport:
             f"no schema registry answered {method} {path} ({'; '.join(dict.fromkeys(failures))})", status=status
         )
 
-    def _once(self, endpoint: _Endpoint, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        end = time.monotonic() + self._timeout
-        headers = {"Accept": ACCEPT, "User-Agent": "ottla", **self._headers}
+    def _once(
+        self, endpoint: _Endpoint, method: str, path: str, body: bytes | None, end: float
+    ) -> tuple[int, bytes]:
+        end = min(end, time.monotonic() + self._timeout)
+        headers = dict(self._headers)
         if body is not None:
             headers["Content-Type"] = ACCEPT
         if (auth := endpoint.auth or self._auth) is not None:
-            headers["Authorization"] = _clean(auth.authorization())
-        if not self._places.acquire(timeout=self._timeout):
+            headers["Authorization"] = _authorization(auth)
+        if not self._places.acquire(timeout=max(end - time.monotonic(), 0)):
             raise TimeoutError(f"{MAX_CONNECTIONS} requests are on their way already")
         try:
             # A registry closes what was idle for long, and that is seen only when it is used: then a new connection counts
@@ -317,7 +414,7 @@ class Transport:
                     return self._through(endpoint, kept, method, path, body, headers, end)
                 except (ConnectionError, http.client.RemoteDisconnected, http.client.BadStatusLine, ssl.SSLEOFError):
                     pass
-            made = _open(endpoint, self._tls, max(end - time.monotonic(), 0.001))
+            made = _open(endpoint, self._tls, end)
             return self._through(endpoint, made, method, path, body, headers, end)
         finally:
             self._places.release()
@@ -344,9 +441,31 @@ class Transport:
         return status, answer
 
 
-def _clean(header: str) -> str:
+def _in_child() -> None:
+    # The parent's connections carry the parent's answers. To close them here ends nothing for the parent. Their lock may be held
+    # by a thread that is not in this process.
+    for transport in list(_all):
+        transport._in_child()  # pyright: ignore[reportPrivateUsage]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
+def _authorization(auth: Auth) -> str:
+    try:
+        header: object = auth.authorization()
+    except (RegistryError, MemoryError):
+        raise
+    except Exception as error:
+        # The program's own function, whose words may have a secret in them: they stay in the cause.
+        raise RegistryAuthError(
+            f"what auth= calls raised {type(error).__name__}", advice="look at the cause, and mend what gives the token"
+        ) from error
+    if not isinstance(header, str):
+        raise RegistryAuthError(f"auth= gave {type(header).__name__} as the header, and not a str")
     # http.client would repeat it in its error.
-    if not (header.isascii() and header.isprintable()):
+    if not _is_header(header):
         raise RegistryAuthError("auth= has characters that no header may have", advice="look for a line end in the token")
     return header
 
@@ -391,7 +510,8 @@ def _answered(name: str, method: str, path: str, status: int, body: bytes) -> An
         409: IncompatibleSchemaError,
         422: InvalidSchemaError,
     }
-    if status == 404 and code is None:
+    if status == 404 and (code is None or not 40400 <= code <= 40499):
+        # Web servers and gateways have a body for it, too, and some a code that is the status.
         raise RegistryError(
             f"{name} answered {method} {path} with a status 404 that is not a schema registry's",
             status=404,

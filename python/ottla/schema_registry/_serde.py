@@ -105,13 +105,26 @@ class RegistryDeserializer(Deserializer[_T], Generic[_T, _P]):
         self._format = format
         size = 1_000 if registry is None else registry._cache_size  # pyright: ignore[reportPrivateUsage]
         self._ready: Cache[int, _P] = Cache(size)
+        # The one that the program itself gives.
+        self._given: Cache[Schema, _P] = Cache(1)
 
     def _prepare(self, schema: Schema) -> _P:
-        """The schema that a record was written with made ready for use. Raises RegistryErrors."""
+        """A schema made ready for use. Raises RegistryErrors."""
         raise NotImplementedError
 
+    def _readers(self, schema: Schema, wait: bool) -> _P:
+        """The schema that the program itself gives, made ready for use.
+
+        What is wrong with it, or with those that it needs, is raised as it is: of no record it is the fault.
+        """
+        return self._given.get(schema, lambda: self._prepare(schema), wait=wait)
+
     def _writers(self, registry: RegistryClient, data: bytes, wait: bool) -> _P:
-        """The schema that some bytes were written with, made ready for use."""
+        """The schema that some bytes were written with, made ready for use.
+
+        Raises DecodeError if these bytes are the reason that it cannot be had. Whoever passes over those passes over no record
+        that is good.
+        """
         found = parse_header(data)
 
         def load() -> _P:
@@ -123,7 +136,10 @@ class RegistryDeserializer(Deserializer[_T], Generic[_T, _P]):
         try:
             return self._ready.get(found, load, wait=wait)
         except (SchemaNotFoundError, InvalidSchemaError) as error:
-            # Of these the record itself is the reason, and not whether somebody can be reached now.
+            # Of these the record itself is the reason, and not whether somebody can be reached now. But a 422 is about the
+            # question: an id is valid, whatever it is of.
+            if error.status == 422:
+                raise
             raise DecodeError(f"schema {found} cannot be had: {error.message}", advice=error.advice) from error
 
     @staticmethod
@@ -146,7 +162,7 @@ def converted(convert: Callable[[Any], Any] | None, value: Any, name: str) -> An
         return value
     try:
         return convert(value)
-    except Error:
+    except (Error, MemoryError):
         raise
     except Exception as error:
         kind = SerializeError if name == "to_dict" else DecodeError

@@ -43,8 +43,10 @@ class _Parsed:
             for _, one in needed:
                 _parse(one.text, named)
             parsed = _parse(schema.text, named)
-        except InvalidSchemaError:
+        except (InvalidSchemaError, MemoryError):
             raise
+        except RecursionError:
+            raise InvalidSchemaError("the schema is too deep") from None
         except Exception as error:
             # Of its words there may be any kind: names that are not known, types that are none.
             raise InvalidSchemaError(f"fastavro cannot parse the schema: {type(error).__name__}: {error}") from error
@@ -142,6 +144,8 @@ class AvroSerializer(RegistrySerializer[_T, _Parsed]):
             fastavro.schemaless_writer(out, ready.schema, plain, strict=self._strict)
         except RecursionError:
             raise SerializeError("it is too deep") from None
+        except MemoryError:
+            raise
         except Exception as error:
             # Its words have the value in them, and do not always have the field. The place and the type are found again.
             raise self._wrong(plain, ready, error) from None
@@ -203,22 +207,18 @@ class AvroDeserializer(RegistryDeserializer[_T, _Parsed]):
         self._from_dict = from_dict
         self._return_record_name = return_record_name
         self._schema = None if schema is None else _schema(schema, references)
-        self._reader = None
         if self._schema is not None and not self._schema.references:
-            self._reader = _Parsed(self._schema, [])
+            self._given.put(self._schema, _Parsed(self._schema, []))
 
     def _prepare(self, schema: Schema) -> _Parsed:
-        if self._schema is not None and self._reader is None:
-            # Before the first record is decoded, and on the same thread: its schemas are asked for as well.
-            self._reader = _Parsed(self._schema, self._client.references(self._schema))
         return _Parsed(schema, self._client.references(schema))
 
     def _deserialize(self, data: bytes, wait: bool) -> _T:
+        reader = None if self._schema is None else self._readers(self._schema, wait)
         writer = self._writers(self._client, data, wait)
         payload = self._payload(data)
         if writer.walk.needed:
             writer.walk.check(payload)
-        reader = self._reader
         try:
             read = fastavro.schemaless_reader(
                 io.BytesIO(payload),
@@ -226,6 +226,8 @@ class AvroDeserializer(RegistryDeserializer[_T, _Parsed]):
                 None if reader is None else reader.schema,
                 return_record_name=self._return_record_name,
             )
+        except MemoryError:
+            raise
         except Exception as error:
             # Its words may have what was read in them.
             raise DecodeError(

@@ -21,7 +21,7 @@ try:
 except ImportError as _error:
     raise ImportError("JSON Schema needs jsonschema: pip install 'ottla[json]'", name=_error.name) from _error
 
-from ottla.schema_registry._avro_walk import check_depth
+from ottla.schema_registry._avro_walk import MAX_SCHEMA_DEPTH, check_depth, depth
 from ottla.schema_registry._client import RegistryClient
 from ottla.schema_registry._errors import InvalidSchemaError
 from ottla.schema_registry._schema import Reference, Schema, SubjectName, topic_name
@@ -42,20 +42,21 @@ class _Validator:
 
     def __init__(self, schema: Schema, needed: list[tuple[str, Schema]]) -> None:
         read = _read(schema.text)
+        others = [(name, _read(one.text)) for name, one in needed]
         resources: list[tuple[str, Any]] = []
-        for name, one in needed:
-            resource = referencing.Resource.from_contents(
-                _read(one.text), default_specification=referencing.jsonschema.DRAFT7
-            )
-            resources.append((name, resource))
-            if own := resource.id():
-                resources.append((own, resource))
-        kind = jsonschema.validators.validator_for(read, default=jsonschema.Draft7Validator)
         try:
+            for name, one in others:
+                resource = referencing.Resource.from_contents(one, default_specification=referencing.jsonschema.DRAFT7)
+                resources.append((name, resource))
+                if own := resource.id():
+                    resources.append((own, resource))
+            kind = jsonschema.validators.validator_for(read, default=jsonschema.Draft7Validator)
             kind.check_schema(read)
             registry: referencing.Registry[Any] = referencing.Registry().with_resources(resources)
         except jsonschema.exceptions.SchemaError as error:
             raise InvalidSchemaError(f"the JSON Schema is not valid at '{error.json_path}': {error.message}") from None
+        except MemoryError:
+            raise
         except Exception as error:
             raise InvalidSchemaError(f"jsonschema cannot take the schema: {type(error).__name__}") from error
         title = read.get("title") if isinstance(read, dict) else None
@@ -65,10 +66,15 @@ class _Validator:
     def wrong(self, value: Any) -> tuple[str, str] | None:
         """What of a value does not agree, and with which rule. Its message is not used: it has the value in it.
 
-        Raises InvalidSchemaError if the schema refers to what is nowhere.
+        Raises InvalidSchemaError if the schema refers to what is nowhere, or to itself without an end, and RecursionError for a
+        value that is too deep.
         """
         try:
             found = jsonschema.exceptions.best_match(self._validator.iter_errors(value))
+        except RecursionError:
+            if depth(value) > MAX_SCHEMA_DEPTH:
+                raise
+            raise InvalidSchemaError("the JSON Schema refers to itself without an end, or is too deep") from None
         except referencing.exceptions.Unresolvable as error:
             raise InvalidSchemaError(
                 f"the JSON Schema refers to '{error.ref}', which is neither in it nor among its references",
@@ -206,24 +212,21 @@ class JsonSchemaDeserializer(RegistryDeserializer[_T, _Validator | None]):
         self._loads = loads
         self._validate = validate
         self._schema = None if schema is None else _schema(schema, references)
-        self._own: _Validator | None = None
         if self._schema is not None and not self._schema.references:
-            self._own = _Validator(self._schema, [])
+            self._given.put(self._schema, _Validator(self._schema, []))
         elif self._schema is not None and registry is None:
             raise InvalidSchemaError("a schema with references needs registry=, where they are")
 
     def _prepare(self, schema: Schema) -> _Validator:
         assert self._registry is not None
-        if self._schema is not None:
-            # The one that is read with is as good as prepared for every id: what it needs is known after the first.
-            schema = self._schema
         return _Validator(schema, self._registry.references(schema))
 
     def _deserialize(self, data: bytes, wait: bool) -> _T:
         found: _Validator | None = None
-        if not self._validate or self._registry is None or self._own is not None:
+        if not self._validate or self._schema is not None or self._registry is None:
             parse_header(data)
-            found = self._own
+            if self._validate and self._schema is not None:
+                found = self._readers(self._schema, wait)
         else:
             found = self._writers(self._registry, data, wait)
         try:
@@ -236,6 +239,9 @@ class JsonSchemaDeserializer(RegistryDeserializer[_T, _Validator | None]):
             except RecursionError:
                 raise DecodeError("it is too deep") from None
             except InvalidSchemaError as error:
+                if self._schema is not None:
+                    # The program's own: no record is the reason.
+                    raise
                 raise DecodeError(error.message, advice=error.advice) from error
             if wrong is not None:
                 raise DecodeError(wrong[1], path=wrong[0])

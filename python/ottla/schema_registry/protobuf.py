@@ -21,7 +21,7 @@ except ImportError as _error:
 
 from ottla._errors import ConfigError
 from ottla.schema_registry._client import MAX_DEPTH, RegistryClient
-from ottla.schema_registry._errors import InvalidSchemaError
+from ottla.schema_registry._errors import InvalidSchemaError, RegistryError
 from ottla.schema_registry._schema import Reference, Schema, SubjectName, topic_name
 from ottla.schema_registry._serde import RegistryDeserializer, RegistrySerializer
 from ottla.schema_registry._wire import HEADER, message_indexes, parse_header, parse_message_indexes
@@ -32,8 +32,8 @@ __all__ = ["ProtobufDeserializer", "ProtobufSerializer", "import_name"]
 
 _M = TypeVar("_M", bound=Message)
 
-KNOWN = "google/protobuf/"
-"""Files that every Protobuf has with it."""
+KNOWN = ("google/protobuf/", "google/type/", "confluent/")
+"""Files that registries have themselves, so that nobody registers them; Confluent's serializers know them by these names."""
 
 
 def import_name(context: Context, name: str) -> str:
@@ -65,7 +65,7 @@ class ProtobufSerializer(RegistrySerializer[_M, bytes], Generic[_M]):
 
     registry: where the schema is registered, or looked up.
     message: the class, made by protoc. Its file is the schema, and files that it imports are references: each of its own subject,
-        except those that come with Protobuf.
+        except those that registries have themselves: `google/protobuf/`, `google/type/` and `confluent/`.
     reference_name: names the subject of an imported file; `import_name` if not said.
     subject_name: `topic_name`, `record_name`, `topic_record_name` or a function of a Context and the message's full name.
     auto_register: whether the schema and what it imports are registered when the first message is serialized, True if not said
@@ -149,12 +149,17 @@ class _Messages:
     def __init__(self, schema: Schema) -> None:
         self._file = FileDescriptorProto()
         try:
-            self._file.ParseFromString(base64.b64decode(schema.text, validate=True))
-        except (ProtobufDecodeError, binascii.Error, ValueError):
-            raise InvalidSchemaError(
-                "the registry gives the schema as text only, in which its messages cannot be told apart",
+            compiled = base64.b64decode(schema.text, validate=True)
+        except (binascii.Error, ValueError):
+            # No InvalidSchemaError: it is not the schema that is wrong, and not its records.
+            raise RegistryError(
+                "the registry gives schemas of Protobuf as text only, in which their messages cannot be told apart",
                 advice="give ProtobufDeserializer one class and no registry",
             ) from None
+        try:
+            self._file.ParseFromString(compiled)
+        except ProtobufDecodeError:
+            raise InvalidSchemaError("the schema is no file of Protobuf") from None
 
     def name(self, path: Sequence[int]) -> str:
         siblings: Any = self._file.message_type

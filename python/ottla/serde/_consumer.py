@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
 from ottla._events import Assigned, GivingUp, Lost
-from ottla._ottla import Batch, Consumer
+from ottla._ottla import Batch, Consumer, Record
 from ottla.serde._hooks import AnyDeserializer, a_deserializer
 from ottla.serde._records import DecodedBatch, DecodedRecord, Hooks, Records
 
@@ -72,41 +72,40 @@ class DeserializingConsumer(Generic[_K, _V]):
         return self
 
     def __next__(self) -> DecodedRecord[_K, _V]:
-        return DecodedRecord(next(self._consumer), self._hooks)
+        return self._record(next(self._consumer))
 
     def next(
         self, timeout: float | timedelta | None = None, *, until: dict[tuple[str, int], int] | None = None
     ) -> DecodedRecord[_K, _V] | None:
         """The next record, or None after the time or at the end; see ottla.Consumer.next."""
         record = self._consumer.next(timeout, until=until)
-        return None if record is None else DecodedRecord(record, self._hooks)
+        return None if record is None else self._record(record)
 
     def records(
         self, timeout: float | timedelta | None = None, *, until: dict[tuple[str, int], int] | None = None
     ) -> Iterator[DecodedRecord[_K, _V]]:
         """Records until none comes for that time, or the end; see ottla.Consumer.records."""
-        return (DecodedRecord(record, self._hooks) for record in self._consumer.records(timeout, until=until))
+        # No generator: one that has raised is over, has the last record in hand, and is of one thread at a time.
+        return map(self._record, self._consumer.records(timeout, until=until))
 
     def batches(
         self, timeout: float | timedelta | None = None, *, until: dict[tuple[str, int], int] | None = None
     ) -> Iterator[DecodedBatch[_K, _V]]:
         """The same by the batch; see ottla.Consumer.batches."""
-        return (self._batch(batch) for batch in self._consumer.batches(timeout, until=until))
+        return map(self._batch, self._consumer.batches(timeout, until=until))
 
     def next_event(
         self, timeout: float | timedelta | None = None
     ) -> DecodedBatch[_K, _V] | Assigned | GivingUp | Lost | None:
         """The next batch or event of the group; see ottla.Consumer.next_event."""
         event = self._consumer.next_event(timeout)
-        return self._batch(event) if isinstance(event, Batch) else event
+        return None if event is None else self._event(event)
 
     def events(
         self, timeout: float | timedelta | None = None
     ) -> Iterator[DecodedBatch[_K, _V] | Assigned | GivingUp | Lost]:
         """Batches, and between them what the group says; see ottla.Consumer.events."""
-        return (
-            self._batch(event) if isinstance(event, Batch) else event for event in self._consumer.events(timeout)
-        )
+        return map(self._event, self._consumer.events(timeout))
 
     def commit(self, timeout: float | timedelta | None = None) -> None:
         """See ottla.Consumer.commit."""
@@ -129,5 +128,11 @@ class DeserializingConsumer(Generic[_K, _V]):
     ) -> None:
         self._consumer.__exit__(exc_type, exc, traceback)
 
+    def _record(self, record: Record) -> DecodedRecord[_K, _V]:
+        return DecodedRecord(record, self._hooks)
+
     def _batch(self, batch: Batch) -> DecodedBatch[_K, _V]:
         return Records(batch, DecodedRecord, self._hooks)
+
+    def _event(self, event: Batch | Assigned | GivingUp | Lost) -> DecodedBatch[_K, _V] | Assigned | GivingUp | Lost:
+        return self._batch(event) if isinstance(event, Batch) else event

@@ -29,7 +29,7 @@ class Serializer(Generic[_T]):
     """
 
     def serialize(self, value: _T, context: Context, /) -> Buffer:
-        """The bytes of a value, which is never None: None is sent as it is, a tombstone."""
+        """The bytes of a value, which is never None: None is sent as it is, a tombstone. To give None is an error."""
         raise NotImplementedError
 
     def serialize_at_once(self, value: _T, context: Context, /) -> Buffer:
@@ -42,7 +42,8 @@ class Deserializer(Generic[_T]):
     """Makes values of bytes. To be derived from where a function of the bytes alone is not enough.
 
     It is called by every thread that looks at a record. An ottla.Error that it raises is told as it is, and says nothing
-    about the record; anything else is the cause of a DecodeError, and says that the record cannot be decoded.
+    about the record, and neither does a MemoryError; anything else is the cause of a DecodeError, and says that the record cannot
+    be decoded. So what is wrong with its set-up is to be an ottla.Error.
     """
 
     def deserialize(self, data: bytes, context: Context, /) -> _T:
@@ -103,8 +104,13 @@ def serialized(
         # Without a hook the type says that it is bytes, and the producer looks.
         return cast("Buffer", value)
     try:
-        return hook.serialize_at_once(value, context) if at_once else hook.serialize(value, context)
-    except WouldWait:
+        made = hook.serialize_at_once(value, context) if at_once else hook.serialize(value, context)
+        if cast("object", made) is None:
+            # Sent, it would delete what has the key, and a function that forgets its `return` gives it as well.
+            raise SerializeError("its serializer gave None, which is a tombstone: to send one, send None")
+        return made
+    except (WouldWait, MemoryError):
+        # Neither is about the value.
         raise
     except Exception as error:
         raise told(error, context) from error.__cause__ if isinstance(error, SerializeError) else error

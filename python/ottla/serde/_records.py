@@ -31,7 +31,8 @@ def decoded(hook: Deserializer[_V] | None, record: Record, field: Literal["key",
     context = Context(record.topic, field, record.headers)
     try:
         return hook.deserialize_at_once(data, context) if at_once else hook.deserialize(data, context)
-    except WouldWait:
+    except (WouldWait, MemoryError):
+        # Neither is about the record, which may be decoded later.
         raise
     except DecodeError as error:
         error.place(record, field)
@@ -174,12 +175,14 @@ class Records(Sequence[_R]):
     def __getitem__(self, key: slice, /) -> list[_R]: ...
     def __getitem__(self, key: SupportsIndex | slice, /) -> _R | list[_R]:
         if isinstance(key, slice):
-            return [self._kind(record, self._hooks) for record in self.raw[key]]
-        return self._kind(self.raw[key], self._hooks)
+            return [self._made(record) for record in self.raw[key]]
+        return self._made(self.raw[key])
 
     def __iter__(self) -> Iterator[_R]:
-        for record in self.raw:
-            yield self._kind(record, self._hooks)
+        return map(self._made, self.raw)
+
+    def _made(self, record: Record) -> _R:
+        return self._kind(record, self._hooks)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} of {self.raw!r}>"
