@@ -299,8 +299,12 @@ type goal struct {
 }
 
 func newGoal(ends []PartitionOffset) (*goal, error) {
-	if len(ends) == 0 {
+	if ends == nil {
 		return nil, nil
+	}
+	if len(ends) == 0 {
+		// It would never end, and whoever looked ends up waits for one.
+		return nil, invalid("no partition is named to read up to: Assignment is empty until a consumer knows its topics")
 	}
 	list, err := endsOf(ends)
 	if err != nil {

@@ -160,6 +160,7 @@ pub unsafe extern "C" fn ottla_token_provider_new(
         let out = unsafe { Out::null(provider, "provider") }?;
         // SAFETY: promised by the caller.
         let requests = unsafe { lent(requests, "requests") }?;
+        requests.queue.check_process()?;
         out.give(ottla_token_provider { oauth: requests.queue.oauth(tag), forks: forks() });
         Ok(())
     };

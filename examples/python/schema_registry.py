@@ -39,7 +39,8 @@ def receive(bootstrap: str, registry: RegistryClient, topic: str) -> None:
     with DeserializingConsumer(
         ottla.Consumer(bootstrap, topics=[topic]), value_deserializer=AvroDeserializer(registry)
     ) as consumer:
-        ends = ottla.Admin(bootstrap).offsets(consumer.consumer.assignment())
+        admin = ottla.Admin(bootstrap)
+        ends = admin.offsets([(topic, partition) for partition in range(admin.partitions(topic))])
         orders = aside = 0
         for record in consumer.records(until=ends):
             try:

@@ -320,6 +320,8 @@ def _words(error: BaseException) -> str:
         text = str(error)
     except Exception:
         text = ""
+    # Names of files that are no UTF-8 have surrogates, which text of the core has not.
+    text = text.encode("utf-8", "replace").decode()
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -328,6 +328,13 @@ pub(crate) fn ends(until: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(TopicParti
             type_name(until)
         )));
     };
+    if until.is_empty() {
+        // It would never end, and whoever wrote it waits for an end.
+        return Err(PyValueError::new_err(
+            "until names no partition, so there is no end. Consumer.assignment() is empty until a consumer knows its \
+             topics: Admin.partitions(topic) tells how many there are",
+        ));
+    }
     let end = |(of, end): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
         let (topic, partition) = topic_partition("the keys of until", &of)?;
         let end = integer("an offset in until", "an int", &end)?;

@@ -303,6 +303,26 @@ def test_an_async_def_without_a_loop_and_one_that_raises(bearers: ottla.testing.
         ottla.Producer(bearers.bootstrap, sasl=sasl, connect_timeout=0.5)
 
 
+def test_words_that_are_no_text_are_told_as_well_as_they_can_be(bearers: ottla.testing.Broker) -> None:
+    def token() -> str:
+        # As of the name of a file that is no UTF-8.
+        raise LookupError("no \udcff here")
+
+    with pytest.raises(ottla.CredentialsError, match=r"LookupError: no \? here"):
+        ottla.Producer(bearers.bootstrap, sasl=ottla.OAuth(token=token), connect_timeout=0.5)
+
+    async def main() -> None:
+        async def later() -> str:
+            token()
+            return ""
+
+        with pytest.raises(ottla.CredentialsError, match=r"LookupError: no \? here"):
+            async with aio.Producer(bearers.bootstrap, sasl=ottla.OAuth(token=later), connect_timeout=0.5):
+                pass
+
+    asyncio.run(main())
+
+
 def test_an_async_def_is_cancelled_when_nobody_waits(bearers: ottla.testing.Broker) -> None:
     async def main() -> None:
         cancelled = asyncio.Event()

@@ -184,6 +184,7 @@ def test_wrong_arguments_say_what_is_right(
         (lambda: anything.resume(7), "partitions must be a list of (topic, partition) tuples"),
         (lambda: anything.unassign([(topic, "0")]), "the partition in partitions must be an int"),
         (lambda: anything.assign([(topic, 0)]), "assignment must be a list of (topic, partition,"),
+        (lambda: anything.next(until={}), "until names no partition"),
         (lambda: anything.next(until=[]), "until must be a dict of (topic, partition) tuples"),
         (lambda: anything.records(until={(topic, 0): "1"}), "an offset in until must be an int"),
         (lambda: lookup.offsets([(topic, 0)], 7), "at must be 'earliest', 'latest' or a datetime"),

@@ -113,6 +113,14 @@ impl TokenRequests {
         Ok(Self { shared, origin: Origin::here() })
     }
 
+    /// Refuses a queue that was inherited through a fork.
+    ///
+    /// # Errors
+    /// `Forked` in a child of the process that opened it.
+    pub fn check_process(&self) -> Result<()> {
+        if self.origin.is_here() { Ok(()) } else { Err(crate::fork::forked()) }
+    }
+
     /// A provider whose requests come here, with this tag.
     pub fn provider(&self, tag: u64) -> HostProvider {
         HostProvider {
@@ -134,9 +142,7 @@ impl TokenRequests {
     /// # Errors
     /// `Closed` after [`Self::close`], once nothing is left; `Forked` in a child of the process that opened it.
     pub fn next(&self, timeout: Option<Duration>) -> Result<Option<Wanted>> {
-        if !self.origin.is_here() {
-            return Err(crate::fork::forked());
-        }
+        self.check_process()?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut state = self.shared.lock();
         loop {

@@ -11,6 +11,7 @@ use super::source::{Failure, TIMEOUT, none};
 use super::token::{Token, TokenProvider};
 use crate::caught::caught;
 use crate::environment::{BoxFuture, Environment};
+use crate::fork::Origin;
 
 const NAME: &str = "the token provider";
 
@@ -22,6 +23,7 @@ pub(super) struct Shared {
 
 /// One asking.
 struct Flight {
+    origin: Origin,
     /// Whose turn it is polls it, until it is over.
     asking: tokio::sync::Mutex<Option<BoxFuture<'static, Got>>>,
     got: OnceLock<Got>,
@@ -53,8 +55,17 @@ impl Shared {
 
     fn join(&self, env: &Environment) -> Arc<Flight> {
         let mut last = self.flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = last.upgrade().filter(|flight| {
+            let is_here = flight.origin.is_here();
+            if !is_here {
+                // Whoever asked in the process that this one is a fork of has this one's copy for ever, and its memory is not
+                // to be touched.
+                std::mem::forget(Arc::clone(flight));
+            }
+            is_here
+        });
         // What has come already is for who waited for it: the next one may want another token than that.
-        match last.upgrade().filter(|flight| flight.got.get().is_none()) {
+        match known.filter(|flight| flight.got.get().is_none()) {
             Some(flight) => flight,
             None => {
                 let flight = Arc::new(Flight::new(Arc::clone(&self.provider), env.clone()));
@@ -76,6 +87,40 @@ impl Flight {
             token.check().map_err(|why| none(format!("{NAME}: {why}")))?;
             Ok(token)
         };
-        Self { asking: tokio::sync::Mutex::new(Some(Box::pin(asking))), got: OnceLock::new() }
+        let origin = Origin::here();
+        Self {
+            origin,
+            asking: tokio::sync::Mutex::new(Some(Box::pin(asking))),
+            got: OnceLock::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::token::TokenError;
+    use super::*;
+
+    struct Never;
+
+    impl TokenProvider for Never {
+        fn token(&self) -> BoxFuture<'_, Result<Token, TokenError>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// What was asked when a process was forked is asked by nobody in the child.
+    #[test]
+    fn an_asking_of_the_parent_is_not_joined() {
+        let (shared, env) = (Shared::new(Never), Environment::process());
+        let first = shared.join(&env);
+        assert!(Arc::ptr_eq(&first, &shared.join(&env)), "one that is on its way is joined");
+        let mut foreign = Flight::new(Arc::clone(&shared.provider), env.clone());
+        foreign.origin = Origin::elsewhere();
+        let foreign = Arc::new(foreign);
+        *shared.flight.lock().unwrap() = Arc::downgrade(&foreign);
+        let own = shared.join(&env);
+        assert!(!Arc::ptr_eq(&foreign, &own));
+        assert!(Arc::ptr_eq(&own, &shared.join(&env)));
     }
 }
