@@ -249,7 +249,7 @@ impl Member {
                 };
                 for record in &batch {
                     let number = str::from_utf8(record.value().unwrap()).unwrap().parse().unwrap();
-                    read.lock().unwrap().entry(number).or_insert_with(Vec::new).push(me);
+                    read.lock().unwrap().entry(number).or_default().push(me);
                 }
                 // It is asked for the next: this one is done.
             }
