@@ -330,7 +330,8 @@ pub(crate) fn ends(until: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(TopicParti
     };
     if until.is_empty() {
         // It would never end, and whoever wrote it waits for an end.
-        return Err(PyValueError::new_err(
+        return Err(errors::argument(
+            until.py(),
             "until names no partition, so there is no end. Consumer.assignment() is empty until a consumer knows its \
              topics: Admin.partitions(topic) tells how many there are",
         ));

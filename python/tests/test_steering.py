@@ -184,7 +184,6 @@ def test_wrong_arguments_say_what_is_right(
         (lambda: anything.resume(7), "partitions must be a list of (topic, partition) tuples"),
         (lambda: anything.unassign([(topic, "0")]), "the partition in partitions must be an int"),
         (lambda: anything.assign([(topic, 0)]), "assignment must be a list of (topic, partition,"),
-        (lambda: anything.next(until={}), "until names no partition"),
         (lambda: anything.next(until=[]), "until must be a dict of (topic, partition) tuples"),
         (lambda: anything.records(until={(topic, 0): "1"}), "an offset in until must be an int"),
         (lambda: lookup.offsets([(topic, 0)], 7), "at must be 'earliest', 'latest' or a datetime"),
@@ -196,6 +195,8 @@ def test_wrong_arguments_say_what_is_right(
     for call in (lambda: anything.assign([(topic, 0, -1)]), lambda: anything.assign([])):
         with pytest.raises(ottla.InvalidArgumentError):
             call()
+    with pytest.raises(ottla.InvalidArgumentError, match="until names no partition"):
+        anything.next(until={})
     with pytest.raises(ottla.InvalidArgumentError, match="at is 'middle'"):
         lookup.offsets([(topic, 0)], "middle")
     assert inspect.signature(admin.offsets).parameters["at"].default == "latest"

@@ -129,7 +129,7 @@ impl Batch {
     pub fn ack_before(&self, offset: i64) {
         if let (Some(marks), Some(span)) = (self.claim.marks(), &self.span) {
             // Behind its last record there may be offsets that hold nothing.
-            let next = if offset >= self.next_offset() { span.next } else { offset };
+            let next = if offset >= self.next_offset() { span.next } else { self.behind(offset) };
             marks.done(span, next);
         }
     }

@@ -17,7 +17,9 @@ use crate::error::Result;
 pub enum StreamEnd {
     /// The consumer was closed or dropped, or cannot go on: it tells why.
     Closed,
-    /// The group takes the partition away. What is finished when the stream says so is committed for whoever has it next.
+    /// The group takes the partition away. What is finished when the stream says so is committed for whoever has it next. Where
+    /// commits are made by hand ([`Commit::Manual`](crate::Commit::Manual)), they belong before the stream is dropped: it waits
+    /// for that, up to the deadline.
     GivenUp,
     /// The partition is somebody else's by now, perhaps: the membership was lost.
     Lost,

@@ -48,7 +48,7 @@ pub(crate) const LEAST: usize = 64 << 10;
 /// How long a Fetch waits for those that are left out.
 const HOLD: Duration = Duration::from_millis(20);
 /// How long the broker may hold a Fetch that leaves some out, at first.
-const SHORT: Duration = Duration::from_millis(100);
+pub(crate) const SHORT: Duration = Duration::from_millis(100);
 /// A partition of which nothing was taken for so long is stuck.
 const STUCK: Duration = Duration::from_millis(100);
 

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use super::queue::Shelves;
 use super::seat::Reader;
 use super::taking::Item;
-use super::{Buffer, State};
+use super::{Buffer, Key, State};
 use crate::caught;
 use crate::cluster::Pool;
 use crate::consumer::WHO;
@@ -237,6 +237,14 @@ impl Buffer {
             self.wake.notify_one();
         }
         Some(Item::Taken(taken))
+    }
+
+    /// Whether somebody takes one of these by itself, or has not let go of it yet.
+    pub(in crate::consumer) fn is_taken(&self, partitions: &[Key]) -> bool {
+        let state = self.lock();
+        let slots =
+            partitions.iter().filter_map(|(topic, number)| state.shelves.find(topic, *number));
+        slots.into_iter().any(|slot| state.taker(slot).is_some())
     }
 
     /// A wait for it was given up: who reads it has to come back.

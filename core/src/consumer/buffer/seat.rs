@@ -240,7 +240,8 @@ impl Buffer {
         };
         let Reader { asks, waits } = seat.presence;
         let own = state.shelves.takers().map(|(slot, Taker { who, presence, .. })| {
-            let is_full = state.shelves.get(slot).is_some_and(Shelf::is_full);
+            let is_stuck = |shelf: &Shelf| shelf.is_full() && !shelf.is_unwanted();
+            let is_full = state.shelves.get(slot).is_some_and(is_stuck);
             (*who, Reader { waits: presence.waits && !is_full, ..*presence })
         });
         Presence { asks, waits: waits && !is_stuck, own: own.collect() }

@@ -17,7 +17,7 @@ use crate::consumer::reading::{Source, Waits};
 use crate::consumer::slot::SlotId;
 use crate::environment::earlier;
 use crate::metrics::limited;
-use crate::policy::read_ahead::{Came, LEAST, Limits, Plan, Queued, Reader, View};
+use crate::policy::read_ahead::{Came, LEAST, Limits, Plan, Queued, Reader, SHORT, View};
 use crate::policy::retry_budget::Cost;
 
 /// The memory that all brokers share.
@@ -153,11 +153,12 @@ impl Fetcher {
         let is_over = |slot: &&SlotId| queue(slot).is_some_and(|queued| queued.is_over);
         let mut out: BTreeSet<SlotId> = source.holding.iter().filter(is_over).copied().collect();
         let least = source.ahead.least(source.largest, &limits);
-        let mut dry = room.quiet && room.dry;
+        let (mut dry, mut leaves_out_lagging) = (room.quiet && room.dry, false);
         if !streams.is_empty() && room.quiet && room.bytes < least {
             let waits = |slot: &&SlotId| streams.get(slot).copied().unwrap_or(room.dry);
             out.extend(source.wanted.iter().filter(|slot| !waits(slot)));
             dry = out.len() < source.wanted.len();
+            leaves_out_lagging = !out.is_disjoint(&source.lagging);
         }
         let over_and_lagging = out.intersection(&source.lagging).count();
         let is_asked_for = |slot: &&SlotId| source.lagging.contains(slot) && !out.contains(slot);
@@ -187,6 +188,10 @@ impl Fetcher {
             }
         };
         let (max_bytes, max_wait, idle_only) = match source.ahead.plan(&view, &limits, now) {
+            // Those that are left out for memory alone may be read to in a moment, and nothing else goes out until then.
+            Plan::Ask { max_bytes, max_wait, idle_only } if leaves_out_lagging => {
+                (max_bytes, max_wait.min(SHORT), idle_only)
+            }
             Plan::Ask { max_bytes, max_wait, idle_only } => (max_bytes, max_wait, idle_only),
             Plan::Wait(until) => {
                 self.wake_at = earlier(self.wake_at, until);

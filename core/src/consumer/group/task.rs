@@ -492,6 +492,9 @@ impl Member {
         let others = std::mem::replace(&mut self.away, away);
         // One that hung is gone: those who are left count.
         let is_gone = others.keys().any(|who| self.presence.reader(*who).is_none());
+        // Not where somebody who is left hangs as well: nobody has asked to be a member again.
+        let most = self.config.max_poll_interval;
+        let is_gone = is_gone && self.away.values().all(|since| now < *since + most);
         if asked || is_gone {
             self.tell(events::Event::Asks);
         }

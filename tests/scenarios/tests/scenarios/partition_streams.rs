@@ -332,6 +332,41 @@ async fn a_partition_that_goes_between_two_asks_takes_along_what_is_done() {
     assert_eq!(read(&mut streams[stays], 2).await, [2, 3]);
 }
 
+/// By hand, too: whoever hears the end of a stream has time to commit what he has finished, though somebody else waits.
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_has_done_may_be_committed_by_hand_at_its_end() {
+    for commit in [Commit::Manual, Commit::ManualAcked] {
+        let cluster = cluster(3, 1);
+        write(&cluster, 2).await;
+        let client = connect(virtual_cluster::client(&cluster, 1)).await;
+        let mut consumer = member(&client, commit);
+        within("an assignment", consumer.next_event()).await.unwrap().unwrap();
+        let mut stream = consumer.partition_stream("t", 0).unwrap();
+        let batch = next_of(&mut stream).await;
+        let control = consumer.control();
+        // It does not take events.
+        let waits = tokio::spawn(async move { consumer.next().await.is_none() });
+        // The only partition goes elsewhere.
+        control.subscribe(["u"]).unwrap();
+        if commit == Commit::ManualAcked {
+            batch.ack();
+        }
+        drop(batch);
+        let end = async {
+            while stream.next().await.is_some() {}
+            stream.end()
+        };
+        assert_eq!(within("its end", end).await, Some(StreamEnd::GivenUp));
+        tokio::time::sleep(secs(1)).await;
+        within("a commit", control.commit()).await.unwrap();
+        let committed = cluster.group("g").unwrap().committed("t", 0).map_or(0, |at| at.offset);
+        assert!(committed >= 1, "{commit:?}: {committed}");
+        drop(stream);
+        control.close().unwrap();
+        assert!(within("the end", waits).await.unwrap());
+    }
+}
+
 /// One batch was damaged on its way: the stream tells so, and whoever ends there has not passed it over.
 #[tokio::test(start_paused = true)]
 async fn what_a_stream_could_not_read_is_told_again_if_it_ends_there() {

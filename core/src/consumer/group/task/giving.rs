@@ -104,7 +104,9 @@ impl Member {
             return false;
         }
         // It may commit what it has just finished. Whoever asks for the next instead does not.
-        let goes_on = self.presence.waits || self.presence.asks != giving.asks;
+        // A stream of its own has time for that until it is dropped, whatever others ask for.
+        let is_taken = self.buffer.is_taken(&giving.keys);
+        let goes_on = !is_taken && (self.presence.waits || self.presence.asks != giving.asks);
         if !has && !goes_on && !self.closing {
             return false;
         }
