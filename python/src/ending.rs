@@ -120,6 +120,21 @@ pub(crate) fn detach<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send) -
     outcome
 }
 
+/// The same for a thread of our own, which does not come back to an interpreter that ends, also not after [`STAY_AWAY`]: nobody waits
+/// for it, and just then, with the last hook, the interpreter may be gone.
+pub(crate) fn detach_for_good<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send) -> T {
+    let (outcome, _back) = py.detach(|| {
+        let outcome = call();
+        let back = enter(|_| {
+            loop {
+                std::thread::park();
+            }
+        });
+        (outcome, back)
+    });
+    outcome
+}
+
 /// The interpreter ends. Threads that are no daemons have ended by now; others are kept out from here on, and those that are
 /// inside leave.
 pub(crate) fn begin(py: Python<'_>) {

@@ -33,7 +33,7 @@ impl LogReader {
     fn next(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<Line>> {
         let reader = self.inner.get(py, "log reader")?;
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or_default();
-        let line = match ending::detach(py, || reader.next(Some(timeout))) {
+        let line = match ending::detach_for_good(py, || reader.next(Some(timeout))) {
             Ok(line) => line,
             Err(error) if error.kind() == ottla::ErrorKind::Closed => None,
             Err(error) => return Err(errors::raise(py, &error)),
